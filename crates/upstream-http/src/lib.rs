@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod address;
+mod body;
+mod certificate;
+mod client;
+mod connect;
+mod engine;
+mod error;
+mod head;
+mod no_proxy;
+mod probe;
+mod proxy;
+mod request;
+mod stream;
+mod tls;
+mod trust;
+mod url;
+
+pub use address::{Blocked, blocked};
+pub use body::Body;
+pub use client::{Config, Description, UpstreamHttp};
+pub use error::Error;
+pub use head::Response;
+pub use probe::Probe;
+pub use proxy::{EnvProxies, Proxy, ProxyChoice, ProxyConfig};
+pub use request::Request;
+pub use tls::Roots;
+pub use trust::Token;
+pub use url::{Authority, UpstreamUrl};

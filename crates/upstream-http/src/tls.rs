@@ -1,0 +1,107 @@
+//! Whom we believe.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use crate::Error;
+
+/// The root certificates in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// How many there are.
+    pub count: usize,
+    /// Where they came from, as a fragment for `mirror doctor`.
+    pub origin: String,
+}
+
+/// What every connection is checked with.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    pub roots: Roots,
+    pub store: Arc<RootCertStore>,
+    /// For awc, which knows HTTP/2.
+    pub any: Arc<ClientConfig>,
+    /// For the connector's own TLS, which carries HTTP/1.1 only.
+    pub http1: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// The system's roots, which `SSL_CERT_FILE` and `SSL_CERT_DIR` replace, and those of `ca_file`.
+    pub(crate) fn load(ca_file: Option<&Path>) -> Result<Self, Error> {
+        let mut store = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (system, unreadable) = store.add_parsable_certificates(found.certs);
+        for error in &found.errors {
+            log::warn!("the system's root certificates: {error}");
+        }
+        let mut origin = format!("{system} of the system or SSL_CERT_FILE");
+        if unreadable > 0 {
+            log::warn!("{unreadable} of the system's root certificates cannot be read");
+        }
+        if let Some(path) = ca_file {
+            let added = add_file(&mut store, path)?;
+            origin = format!("{origin}, {added} of {}", path.display());
+        }
+        if store.is_empty() {
+            let said: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+            let detail = if said.is_empty() {
+                "nothing was found".to_owned()
+            } else {
+                said.join(", ")
+            };
+            return Err(Error::NoRoots { detail });
+        }
+        let roots = Roots {
+            count: store.len(),
+            origin,
+        };
+        let store = Arc::new(store);
+        let config = |protocols: &[&[u8]]| {
+            let builder = builder()?.with_root_certificates(Arc::clone(&store));
+            let mut config = builder.with_no_client_auth();
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Ok::<_, Error>(Arc::new(config))
+        };
+        let (any, http1) = (config(&[b"h2", b"http/1.1"])?, config(&[b"http/1.1"])?);
+        Ok(Self {
+            roots,
+            any,
+            http1,
+            store,
+        })
+    }
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+pub(crate) fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::TlsSetup)
+}
+
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<usize, Error> {
+    let failed = |reason: String| Error::CaFile {
+        path: path.to_owned(),
+        reason,
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+    let mut added = 0;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+        let added_one = store.add(certificate);
+        added_one.map_err(|error| failed(format!("certificate {}: {error}", added + 1)))?;
+        added += 1;
+    }
+    if added == 0 {
+        return Err(failed("it has no certificate in PEM form".to_owned()));
+    }
+    Ok(added)
+}

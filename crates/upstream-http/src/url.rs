@@ -1,0 +1,283 @@
+//! Addresses that upstream may have, and the `host:port` that trust is given to.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use awc::http::Uri;
+
+use crate::Error;
+
+/// No registry needs more, and a longer one is an attack on somebody's log.
+const MAX_URL_BYTES: usize = 4096;
+
+/// An absolute `http://` or `https://` address with a host and without user, password and fragment.
+///
+/// Its host is lower case. A host that ends in a number is an IPv4 address in its usual form:
+/// `2130706433` and `0x7f.1` are refused, since resolvers and proxies read them as addresses too.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamUrl {
+    https: bool,
+    authority: Authority,
+    /// Starts with `/`; with the query.
+    path: String,
+}
+
+impl UpstreamUrl {
+    /// Whether this is an `https://` address.
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    /// The `host:port` that is asked, with the scheme's port if none was written.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The path and the query; starts with `/`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What a reference means that was found at this address: absolute, or relative in any of the ways of RFC 3986.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUrl`] if the outcome is not an address that upstream may have.
+    pub fn join(&self, reference: &str) -> Result<Self, Error> {
+        let reference = reference.split('#').next().unwrap_or_default();
+        if has_scheme(reference) {
+            return reference.parse();
+        }
+        let scheme = self.scheme();
+        if let Some(rest) = reference.strip_prefix("//") {
+            return format!("{scheme}://{rest}").parse();
+        }
+        let base = self.path.split('?').next().unwrap_or_default();
+        let path = match reference.chars().next() {
+            None => self.path.clone(),
+            Some('?') => format!("{base}{reference}"),
+            Some('/') => without_dots(reference),
+            Some(_) => {
+                let folder = base.rfind('/').map_or("/", |end| &base[..=end]);
+                without_dots(&format!("{folder}{reference}"))
+            }
+        };
+        format!("{scheme}://{}{path}", self.authority.short(self.https)).parse()
+    }
+
+    /// The address without its query, for logs and errors: the query may be a signature.
+    pub(crate) fn shown(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{}://{}{path}", self.scheme(), self.authority.short(self.https))
+    }
+
+    /// What goes into the `Host` header.
+    pub(crate) fn host_header(&self) -> String {
+        self.authority.short(self.https)
+    }
+
+    /// `http://host:port/path` whatever the scheme, for a client whose connector lays TLS itself.
+    pub(crate) fn as_plain(&self) -> String {
+        format!("http://{}{}", self.authority, self.path)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+}
+
+impl FromStr for UpstreamUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::InvalidUrl {
+            url: shorten(text),
+            reason,
+        };
+        if text.len() > MAX_URL_BYTES {
+            return Err(invalid("it is too long"));
+        }
+        if text.contains('#') {
+            return Err(invalid("it has a fragment"));
+        }
+        let uri: Uri = text.parse().map_err(|_| invalid("it is no URL"))?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(invalid("only http:// and https:// are possible")),
+        };
+        let written = uri.authority().ok_or_else(|| invalid("it has no host"))?;
+        if written.as_str().contains('@') {
+            return Err(invalid("it has a user name"));
+        }
+        let port = if https { 443 } else { 80 };
+        let authority = Authority::parse(written.as_str(), Some(port)).map_err(invalid)?;
+        let path = match uri.path_and_query().map(|path| path.as_str()) {
+            None | Some("") => "/".to_owned(),
+            Some(query) if query.starts_with('?') => format!("/{query}"),
+            Some(path) => path.to_owned(),
+        };
+        Ok(Self { https, authority, path })
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = self.authority.short(self.https);
+        write!(f, "{}://{authority}{}", self.scheme(), self.path)
+    }
+}
+
+impl fmt::Debug for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.shown())
+    }
+}
+
+/// `host:port`: what trust and tokens are given to. The host is lower case, without a dot at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authority {
+    host: String,
+    port: u16,
+}
+
+impl Authority {
+    /// The host; an IPv6 address has its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The host's address, if it is written as one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.bare_host().parse().ok()
+    }
+
+    /// The host without the brackets of an IPv6 address: what resolvers and certificates want.
+    pub(crate) fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(crate) fn parse(text: &str, default_port: Option<u16>) -> Result<Self, &'static str> {
+        let (host, port) = split_port(text)?;
+        let port = match (port, default_port) {
+            (Some(port), _) | (None, Some(port)) => port,
+            (None, None) => return Err("it has no port"),
+        };
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        check_host(&host)?;
+        Ok(Self { host, port })
+    }
+
+    /// Without the port if it is the scheme's own.
+    fn short(&self, https: bool) -> String {
+        if self.port == if https { 443 } else { 80 } {
+            self.host.clone()
+        } else {
+            self.to_string()
+        }
+    }
+}
+
+impl FromStr for Authority {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text, None).map_err(|reason| Error::InvalidUrl {
+            url: shorten(text),
+            reason,
+        })
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let end_of_host = text.rfind(']').map_or(0, |end| end + 1);
+    let Some(colon) = text[end_of_host..].find(':') else {
+        return Ok((text, None));
+    };
+    let (host, port) = text.split_at(end_of_host + colon);
+    let digits = &port[1..];
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("its port is no number");
+    }
+    match digits.parse() {
+        Ok(0) | Err(_) => Err("its port is out of range"),
+        Ok(port) => Ok((host, Some(port))),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), &'static str> {
+    if let Some(inner) = host.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').ok_or("its host is malformed")?;
+        return match inner.parse::<Ipv6Addr>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err("its host is no IPv6 address"),
+        };
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
+        return Err("its host is malformed");
+    }
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let numeric = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+    if numeric && host.parse::<Ipv4Addr>().is_err() {
+        return Err("its host is a number but no IPv4 address");
+    }
+    Ok(())
+}
+
+/// `scheme:` as RFC 3986 has it, before any `/`, `?`.
+fn has_scheme(reference: &str) -> bool {
+    reference
+        .split_once(':')
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && !scheme.contains(['/', '?']))
+}
+
+/// RFC 3986, section 5.2.4.
+fn without_dots(path: &str) -> String {
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop();
+            }
+            other => {
+                kept.push(other);
+                continue;
+            }
+        }
+        if last {
+            kept.push("");
+        }
+    }
+    let path = format!("/{}", kept.join("/"));
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    }
+}
+
+/// At most 200 characters, without a query: for evidence.
+pub(crate) fn shorten(text: &str) -> String {
+    let text = text.split('?').next().unwrap_or_default();
+    text.chars().take(200).collect()
+}
