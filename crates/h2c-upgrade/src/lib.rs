@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod chunked;
+mod config;
+mod error;
+mod frames;
+mod head;
+mod http2_side;
+mod io;
+mod rewrite;
+mod server;
+mod sniff;
+mod upgrade;
+
+pub use config::{Config, Connections};
+pub use error::Error;
+#[doc(hidden)]
+pub use rewrite::Rewriter;
+pub use server::serve;

@@ -1,0 +1,122 @@
+//! What a connection is going to speak, told from its first bytes.
+
+use std::{
+    io::{Error, ErrorKind, Result},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_rt::net::TcpStream;
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    config::{Config, Connections, Kind},
+    frames::PREFACE,
+    head::{Head, Scan, Scanner},
+    http2_side::Http2Side,
+    io::{Io, Stopping},
+    upgrade,
+};
+
+/// Unsent bytes that the kernel takes before a write has to wait.
+const UNSENT_LIMIT_BYTES: u32 = 128 * 1024;
+/// How long sent bytes may stay unacknowledged.
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(60);
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What the first bytes say.
+enum First {
+    Http1,
+    Http2,
+    /// An HTTP/1 request that asks to go on in HTTP/2, as the HTTP/2 that it becomes.
+    Upgrade(BytesMut),
+}
+
+/// Waits for a connection's first request and makes of it what actix-http takes.
+pub(crate) async fn accept(
+    mut tcp: TcpStream,
+    config: Config,
+    connections: &Arc<Connections>,
+    mut stopping: Stopping,
+) -> Result<(Io, Kind)> {
+    let opened = connections.opened();
+    set_options(&tcp)?;
+    let mut begun = BytesMut::new();
+    let first = tokio::select! {
+        first = read_first(&mut tcp, &mut begun) => first?,
+        () = tokio::time::sleep(config.head_timeout) => {
+            // Best effort: whoever is that slow may be gone.
+            if !begun.starts_with(&PREFACE[..4]) {
+                let _ = tcp.try_write(TIMED_OUT);
+            }
+            let what = format!("no request within {:?}", config.head_timeout);
+            return Err(Error::new(ErrorKind::TimedOut, what));
+        }
+        () = &mut stopping => return Err(Error::other("server stops")),
+    };
+    let (io, kind) = match first {
+        First::Http1 => (Io::http1(tcp, &begun, config, opened), Kind::Http1),
+        First::Http2 => {
+            let side = Http2Side::prior_knowledge(&begun)?;
+            let io = Io::http2(tcp, side, begun, stopping, config, opened);
+            (io, Kind::Http2)
+        }
+        First::Upgrade(request) => {
+            tcp.write_all(upgrade::SWITCHING).await?;
+            let side = Http2Side::upgraded();
+            let io = Io::http2(tcp, side, request, stopping, config, opened);
+            (io, Kind::Upgraded)
+        }
+    };
+    connections.count(kind);
+    Ok((io, kind))
+}
+
+fn set_options(tcp: &TcpStream) -> Result<()> {
+    tcp.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(tcp);
+        socket.set_tcp_notsent_lowat(UNSENT_LIMIT_BYTES)?;
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))?;
+    }
+    Ok(())
+}
+
+async fn read_first(tcp: &mut TcpStream, begun: &mut BytesMut) -> Result<First> {
+    let mut scanner = Scanner::default();
+    loop {
+        let scanned = begun.len();
+        if tcp.read_buf(begun).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if begun.starts_with(PREFACE) {
+            return Ok(First::Http2);
+        }
+        if PREFACE.starts_with(begun) {
+            continue;
+        }
+        // While it looked like the preface nothing was scanned.
+        let unscanned = if PREFACE.starts_with(&begun[..scanned]) {
+            0
+        } else {
+            scanned
+        };
+        match scanner.feed(&begun[unscanned..]) {
+            Scan::More => {}
+            Scan::End(end) if unscanned + end == begun.len() => return Ok(whole_head(begun)),
+            // Requests in a row stay on HTTP/1; what is refused is refused by the rewriter.
+            Scan::End(_) | Scan::Refused(_) => return Ok(First::Http1),
+        }
+    }
+}
+
+fn whole_head(bytes: &[u8]) -> First {
+    let head = Head::parse(bytes).ok();
+    match head.as_ref().and_then(upgrade::as_http2) {
+        Some(request) => First::Upgrade(request),
+        None => First::Http1,
+    }
+}
