@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+
+mod blobs;
+mod cache;
+mod config;
+mod error;
+mod fill;
+mod kept_file;
+mod progress;
+mod retry;
+mod running;
+mod slots;
+mod stats;
+mod table;
+mod temp_file;
+mod verify;
+mod waiter;
+
+pub use cache::{CrateFile, DownloadCache};
+pub use config::{Config, Event, FreeBytes, Wanted};
+pub use error::Error;
+pub use kept_file::KeptFile;
+pub use stats::Stats;
+pub use verify::Verdict;
+pub use waiter::Waiter;

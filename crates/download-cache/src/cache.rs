@@ -1,0 +1,224 @@
+//! The cache as its callers see it.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use registry::Checksum;
+use tokio::{runtime::Handle, sync::watch};
+use upstream_http::{UpstreamHttp, UpstreamUrl};
+
+use crate::{
+    Config, Error, Event, KeptFile, Stats, Verdict, Waiter, Wanted,
+    blobs::{self, Blobs},
+    fill,
+    running::{Fill, Running},
+    slots::Slots,
+    stats::Counters,
+    table::Table,
+    temp_file,
+    verify::verify,
+};
+
+/// Fills that run or wait for their turn; each costs a task and a few hundred bytes.
+const MOST_FILLS: usize = 4096;
+
+/// Crate files on disk, and the fills that bring more. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct DownloadCache {
+    inner: Arc<Inner>,
+}
+
+/// A crate file that somebody asked for.
+#[derive(Debug)]
+pub enum CrateFile {
+    /// It is on disk.
+    Kept(KeptFile),
+    /// It arrives.
+    Filling(Waiter),
+}
+
+pub(crate) struct Inner {
+    pub config: Config,
+    pub upstream: UpstreamHttp,
+    pub events: Box<dyn Fn(Event) + Send + Sync>,
+    pub blobs: Blobs,
+    pub temp_directory: PathBuf,
+    pub slots: Slots,
+    pub counters: Counters,
+    pub runtime: Handle,
+    /// How many fills are in the table, for those who wait for the last one.
+    pub running: watch::Sender<usize>,
+    table: Mutex<Table>,
+}
+
+impl DownloadCache {
+    /// Opens or creates the cache below `config.data_dir` and removes what a crash left in `tmp/`. Blocks for the disk.
+    ///
+    /// Fills run in the runtime that this is called in, which must have timers; `events` is called there, and must not block.
+    ///
+    /// # Errors
+    /// [`Error::NoRuntime`] outside of tokio; [`Error::Disk`] if the directories cannot be used.
+    pub fn open(
+        config: Config,
+        upstream: UpstreamHttp,
+        events: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let blobs = Blobs::open(config.data_dir.join("blobs"))?;
+        let temp_directory = config.data_dir.join("tmp");
+        blobs::create_directory(&temp_directory)?;
+        blobs::flush_directory(&config.data_dir)?;
+        let swept = temp_file::sweep(&temp_directory)?;
+        if swept > 0 {
+            log::info!("removed {swept} unfinished crate files");
+        }
+        let inner = Inner {
+            slots: Slots::new(config.fills_at_once, config.fills_per_host),
+            config,
+            upstream,
+            events: Box::new(events),
+            blobs,
+            temp_directory,
+            counters: Counters::default(),
+            runtime,
+            running: watch::Sender::new(0),
+            table: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The kept file with these bytes, opened: three system calls, one if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if the disk cannot say.
+    pub fn kept(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
+        let kept = self.inner.blobs.find(checksum)?;
+        self.inner.counters.hits.add(u64::from(kept.is_some()));
+        Ok(kept)
+    }
+
+    /// The kept file; or the running fill, joined; or a new fill from `url`. It does not wait for upstream: the waiter does.
+    ///
+    /// # Errors
+    /// The reason of a fill that failed a moment ago, [`Error::Busy`] if thousands of fills wait already, and [`Error::Disk`].
+    pub async fn fetch(&self, wanted: Wanted, url: UpstreamUrl) -> Result<CrateFile, Error> {
+        if let Some(kept) = self.kept(&wanted.checksum)? {
+            return Ok(CrateFile::Kept(kept));
+        }
+        let counters = &self.inner.counters;
+        let mut table = self.inner.table();
+        if let Some(fill) = table.running.get(&wanted.checksum) {
+            counters.waiters_joined.add(1);
+            return Ok(CrateFile::Filling(fill.waiter()));
+        }
+        if let Some(error) = table.failure(&wanted.checksum, Instant::now()) {
+            counters.failures_remembered.add(1);
+            return Err(error);
+        }
+        // A fill leaves the table after its file is in place, so it may have ended since we looked.
+        if let Some(kept) = self.kept(&wanted.checksum)? {
+            return Ok(CrateFile::Kept(kept));
+        }
+        let fills = table.running.len();
+        if fills >= MOST_FILLS {
+            return Err(Error::Busy { fills });
+        }
+        Ok(CrateFile::Filling(self.begin(&mut table, wanted, url)))
+    }
+
+    fn begin(&self, table: &mut Table, wanted: Wanted, url: UpstreamUrl) -> Waiter {
+        let (fill, sender) = Fill::new(wanted);
+        let waiter = fill.waiter();
+        table.running.insert(fill.wanted.checksum, fill.clone());
+        self.inner.running.send_modify(|running| *running += 1);
+        let running = Running {
+            cache: self.inner.clone(),
+            fill,
+            sender,
+            begun: Instant::now(),
+        };
+        self.inner.runtime.spawn(fill::run(running, url));
+        waiter
+    }
+
+    /// Forgets a kept file and a remembered failure, and says how many bytes that frees; `None` if it was not kept.
+    /// Those who read the file go on, and a running fill of it is not stopped.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if the file cannot be removed.
+    pub fn evict(&self, checksum: &Checksum) -> Result<Option<u64>, Error> {
+        self.inner.table().forget_failure(checksum);
+        self.inner.blobs.evict(checksum)
+    }
+
+    /// Calls back with checksum and size in bytes of each kept file, in no order: for adopting what a database does not know. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if a folder cannot be read.
+    pub fn for_each_kept(&self, f: impl FnMut(Checksum, u64)) -> Result<(), Error> {
+        self.inner.blobs.for_each(f)
+    }
+
+    /// Hashes a kept file again, and moves it to `blobs/bad/` if it is wrong. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if the file cannot be read.
+    pub fn verify(&self, checksum: &Checksum) -> Result<Verdict, Error> {
+        verify(&self.inner.blobs, checksum)
+    }
+
+    /// The counters as they are now.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.inner.counters;
+        let waiting = self.inner.slots.waiting();
+        let fills = *self.inner.running.borrow() as u64;
+        Stats {
+            hits: counters.hits.get(),
+            fills_running: fills.saturating_sub(waiting),
+            fills_waiting: waiting,
+            fills_ok: counters.fills_ok.get(),
+            fills_failed: counters.fills_failed.get(),
+            fills_not_kept: counters.fills_not_kept.get(),
+            retries: counters.retries.get(),
+            bytes_fetched: counters.bytes_fetched.get(),
+            waiters_joined: counters.waiters_joined.get(),
+            failures_remembered: counters.failures_remembered.get(),
+        }
+    }
+
+    /// Waits until no fill runs, at most for `timeout`, and says how many are left. Stop asking for files before: new fills are not refused.
+    pub async fn drain(&self, timeout: Duration) -> usize {
+        let mut running = self.inner.running.subscribe();
+        let drained = running.wait_for(|running| *running == 0);
+        match tokio::time::timeout(timeout, drained).await {
+            Ok(_) => 0,
+            Err(_) => *self.inner.running.borrow(),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As far as is known: a file system that cannot say is taken as it comes.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        (self.config.free_bytes)(&self.config.data_dir).unwrap_or_else(|error| {
+            log::warn!("failed to ask how much space is free: {error}");
+            u64::MAX
+        })
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

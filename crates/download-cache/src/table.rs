@@ -1,0 +1,78 @@
+//! Which fills run, and which failed a moment ago.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use registry::Checksum;
+
+use crate::{Error, running::Fill};
+
+/// Failures beyond this many are not remembered; a client must not be able to fill the memory.
+const FAILURES: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub running: HashMap<Checksum, Arc<Fill>>,
+    failures: HashMap<Checksum, Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    until: Instant,
+    error: Error,
+}
+
+impl Table {
+    pub(crate) fn remember(&mut self, checksum: Checksum, error: Error, now: Instant, duration: Duration) {
+        if duration.is_zero() {
+            return;
+        }
+        if self.failures.len() >= FAILURES {
+            self.failures.retain(|_, failure| failure.until > now);
+        }
+        if self.failures.len() < FAILURES {
+            let until = now + duration;
+            self.failures.insert(checksum, Failure { until, error });
+        }
+    }
+
+    pub(crate) fn failure(&mut self, checksum: &Checksum, now: Instant) -> Option<Error> {
+        let failure = self.failures.get(checksum)?;
+        if failure.until > now {
+            return Some(failure.error.clone());
+        }
+        self.failures.remove(checksum);
+        None
+    }
+
+    pub(crate) fn forget_failure(&mut self, checksum: &Checksum) {
+        self.failures.remove(checksum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_remembered_for_their_time_and_in_bounds() {
+        let mut table = Table::default();
+        let now = Instant::now();
+        let time = Duration::from_secs(5);
+        for number in 0..FAILURES + 10 {
+            table.remember(Checksum::of(&number.to_le_bytes()), Error::Abandoned, now, time);
+        }
+        assert_eq!(table.failures.len(), FAILURES);
+        let first = Checksum::of(&0_usize.to_le_bytes());
+        assert!(table.failure(&first, now + time / 2).is_some());
+        assert!(table.failure(&first, now + time).is_none());
+        let last = Checksum::of(b"last");
+        table.remember(last, Error::Abandoned, now + time, time);
+        assert_eq!(table.failures.len(), 1, "the old ones made room");
+        table.forget_failure(&last);
+        assert!(table.failure(&last, now).is_none());
+    }
+}
