@@ -136,3 +136,28 @@ impl Acceptor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_to_serve(listeners: Vec<TcpListener>, workers: usize) -> Result<Server, Error> {
+        let config = Config {
+            workers,
+            ..Config::default()
+        };
+        let (_, shutdown) = watch::channel(false);
+        let app = || fn_service(|_| async { Ok::<_, actix_http::Error>(Response::ok()) });
+        serve(listeners, config, Arc::default(), shutdown, app)
+    }
+
+    #[tokio::test]
+    async fn impossible_configurations_are_refused() {
+        assert!(matches!(try_to_serve(vec![], 1), Err(Error::NoListener)));
+        for workers in [0, 513] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let refused = try_to_serve(vec![listener], workers);
+            assert!(matches!(refused, Err(Error::Workers { workers: w }) if w == workers));
+        }
+    }
+}

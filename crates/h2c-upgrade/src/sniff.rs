@@ -120,3 +120,24 @@ fn whole_head(bytes: &[u8]) -> First {
         None => First::Http1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_get_their_options() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        set_options(&tcp).unwrap();
+        assert!(tcp.nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            let socket = SockRef::from(&tcp);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_LIMIT_BYTES);
+            let timeout = socket.tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(UNACKNOWLEDGED_LIMIT));
+        }
+    }
+}

@@ -92,6 +92,19 @@ proptest! {
 }
 
 #[test]
+fn rewriting_twice_changes_nothing_more() {
+    let heads = [
+        "GET / HTTP/1.1\r\nConnection: Upgrade, a\r\nUpgrade: h2c\r\n\r\nGET / HTTP/1.1\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\n".to_owned(),
+        format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200)),
+    ];
+    for head in heads {
+        let once = rewrite(&[head.as_bytes()]);
+        assert_eq!(rewrite(&[&once.0]), once, "{head}");
+    }
+}
+
+#[test]
 fn nothing_follows_a_refused_head() {
     let both = b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
     let (out, refused) = rewrite(&[both, b"0\r\n\r\nGET /second HTTP/1.1\r\n\r\n"]);
