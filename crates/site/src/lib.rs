@@ -1,1 +1,27 @@
 #![doc = include_str!("../README.md")]
+
+mod assets;
+mod chrome;
+mod escape;
+mod format;
+mod help;
+mod home;
+mod krate;
+mod link;
+mod notice;
+mod raw_html;
+mod readme;
+mod search;
+mod status;
+#[cfg(test)]
+mod testing;
+
+pub use assets::{Asset, CONTENT_SECURITY_POLICY, assets};
+pub use chrome::{Chrome, Mode};
+pub use help::{Help, help};
+pub use home::{CacheState, CrateLine, Home, IndexState, home};
+pub use krate::{Dependency, DependencyKind, Krate, Readme, VersionLine, krate};
+pub use notice::{failed, not_found};
+pub use readme::MAX_README_BYTES;
+pub use search::{Hit, Search, search};
+pub use status::{Group, Row, Status, status};
