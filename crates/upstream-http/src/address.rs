@@ -110,3 +110,113 @@ fn carried_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ranges_are_refused_to_their_edges() {
+        use Blocked::*;
+        let table = [
+            ("0.0.0.0", Some(Unspecified)),
+            ("0.255.255.255", Some(Unspecified)),
+            ("1.0.0.0", None),
+            ("9.255.255.255", None),
+            ("10.0.0.0", Some(Private)),
+            ("10.255.255.255", Some(Private)),
+            ("11.0.0.0", None),
+            ("100.63.255.255", None),
+            ("100.64.0.0", Some(CarrierNat)),
+            ("100.127.255.255", Some(CarrierNat)),
+            ("100.128.0.0", None),
+            ("126.255.255.255", None),
+            ("127.0.0.1", Some(Loopback)),
+            ("127.255.255.255", Some(Loopback)),
+            ("169.253.255.255", None),
+            ("169.254.169.254", Some(LinkLocal)),
+            ("172.15.255.255", None),
+            ("172.16.0.0", Some(Private)),
+            ("172.31.255.255", Some(Private)),
+            ("172.32.0.0", None),
+            ("192.0.0.8", Some(Reserved)),
+            ("192.0.2.1", Some(Documentation)),
+            ("192.88.99.1", Some(Reserved)),
+            ("192.168.0.0", Some(Private)),
+            ("192.169.0.0", None),
+            ("198.17.255.255", None),
+            ("198.18.0.0", Some(Benchmarking)),
+            ("198.19.255.255", Some(Benchmarking)),
+            ("198.20.0.0", None),
+            ("198.51.100.7", Some(Documentation)),
+            ("203.0.113.7", Some(Documentation)),
+            ("223.255.255.255", None),
+            ("224.0.0.1", Some(Multicast)),
+            ("239.255.255.255", Some(Multicast)),
+            ("240.0.0.0", Some(Reserved)),
+            ("255.255.255.255", Some(Broadcast)),
+            ("::", Some(Unspecified)),
+            ("::1", Some(Loopback)),
+            ("::2", Some(Unspecified)),
+            ("::127.0.0.1", Some(Loopback)),
+            ("::ffff:10.0.0.1", Some(Private)),
+            ("::ffff:a9fe:a9fe", Some(LinkLocal)),
+            ("::ffff:8.8.8.8", None),
+            ("::ffff:0:10.0.0.1", Some(Private)),
+            ("64:ff9b::10.0.0.1", Some(Private)),
+            ("64:ff9b::8.8.8.8", None),
+            ("64:ff9b:1::1", Some(Reserved)),
+            ("100::1", Some(Reserved)),
+            ("2001::1", Some(Reserved)),
+            ("2001:2::1", Some(Benchmarking)),
+            ("2001:db8::1", Some(Documentation)),
+            ("2001:4860:4860::8888", None),
+            ("2002:7f00:1::", Some(Loopback)),
+            ("2002:0808:0808::1", None),
+            ("2600:9000::1", None),
+            ("3fff::1", Some(Documentation)),
+            ("4000::1", Some(Reserved)),
+            ("5f00::1", Some(Reserved)),
+            ("fc00::1", Some(UniqueLocal)),
+            ("fdff::1", Some(UniqueLocal)),
+            ("fe80::1", Some(LinkLocal)),
+            ("febf::1", Some(LinkLocal)),
+            ("fec0::1", Some(SiteLocal)),
+            ("ff02::1", Some(Multicast)),
+        ];
+        for (address, expected) in table {
+            assert_eq!(blocked(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_std_calls_special_is_refused(bits: u32) {
+            let address = Ipv4Addr::from(bits);
+            let special = address.is_private() || address.is_loopback() || address.is_link_local() || address.is_broadcast()
+                || address.is_documentation() || address.is_multicast() || address.is_unspecified();
+            prop_assert!(!special || blocked(address.into()).is_some());
+        }
+
+        #[test]
+        fn a_carried_address_is_as_public_as_by_itself(bits: u32) {
+            let (high, low) = ((bits >> 16) as u16, bits as u16);
+            let alone = blocked(IpAddr::V4(bits.into()));
+            for carrier in [
+                [0, 0, 0, 0, 0, 0xffff, high, low],
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low],
+                [0x2002, high, low, 0, 0, 0, 0, 1],
+            ] {
+                prop_assert_eq!(blocked(IpAddr::V6(carrier.into())), alone);
+            }
+        }
+
+        #[test]
+        fn only_global_unicast_and_carriers_are_public(bits: u128) {
+            let address = Ipv6Addr::from(bits);
+            let global = address.segments()[0] & 0xe000 == 0x2000;
+            prop_assert!(global || carried_v4(address).is_some() || blocked(address.into()).is_some());
+        }
+    }
+}

@@ -1,6 +1,9 @@
 //! A body as it arrives.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use awc::{ClientResponse, error::PayloadError};
 use bytes::{Bytes, BytesMut};
@@ -196,8 +199,18 @@ fn check_end(attempt: &Attempt, limits: &Limits, received_bytes: u64) -> Result<
 
 fn payload_error(error: PayloadError, limits: &Limits, received_bytes: u64) -> Error {
     let url = limits.url.clone();
-    match error {
-        PayloadError::Incomplete(_) => Error::Truncated {
+    let source = match error {
+        PayloadError::Incomplete(Some(source)) | PayloadError::Io(source) => source,
+        other => io::Error::other(other.to_string()),
+    };
+    match source.kind() {
+        // Chunks that are none.
+        io::ErrorKind::InvalidInput => Error::Framing {
+            url,
+            status: None,
+            reason: source.to_string(),
+        },
+        io::ErrorKind::UnexpectedEof => Error::Truncated {
             url,
             received_bytes,
             expected_bytes: match limits.framing {
@@ -205,14 +218,9 @@ fn payload_error(error: PayloadError, limits: &Limits, received_bytes: u64) -> E
                 _ => None,
             },
         },
-        PayloadError::Io(source) if source.kind() == std::io::ErrorKind::InvalidInput => Error::Framing {
+        _ => Error::Disconnected {
             url,
-            status: None,
-            reason: source.to_string(),
-        },
-        other => Error::Disconnected {
-            url,
-            source: other.to_string().into(),
+            source: source.into(),
         },
     }
 }

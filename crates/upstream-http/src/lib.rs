@@ -18,6 +18,9 @@ mod tls;
 mod trust;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::{Blocked, blocked};
 pub use body::Body;
 pub use client::{Config, Description, UpstreamHttp};

@@ -10,12 +10,22 @@ use crate::{Authority, Error, UpstreamUrl, no_proxy::NoProxy};
 const DEFAULT_PORT: u16 = 1080;
 
 /// Where proxies come from. The setting beats the environment; `NO_PROXY` holds for both.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ProxyConfig {
     /// `upstream.proxy`.
     pub setting: Option<String>,
     /// What the environment says.
     pub environment: EnvProxies,
+}
+
+impl fmt::Debug for ProxyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The value may hold a password.
+        f.debug_struct("ProxyConfig")
+            .field("setting", &self.setting.is_some())
+            .field("environment", &self.environment)
+            .finish()
+    }
 }
 
 /// The proxy variables of an environment. This crate never reads it by itself.

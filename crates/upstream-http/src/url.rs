@@ -281,3 +281,136 @@ pub(crate) fn shorten(text: &str) -> String {
     let text = text.split('?').next().unwrap_or_default();
     text.chars().take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn url(text: &str) -> UpstreamUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_shown_in_one_way() {
+        let table = [
+            (
+                "https://Registry.Example",
+                "https://registry.example/",
+                "registry.example:443",
+            ),
+            (
+                "https://registry.example.:443/a",
+                "https://registry.example/a",
+                "registry.example:443",
+            ),
+            (
+                "http://registry.example:443/a?b",
+                "http://registry.example:443/a?b",
+                "registry.example:443",
+            ),
+            ("HTTP://127.0.0.1:80/", "http://127.0.0.1/", "127.0.0.1:80"),
+            ("http://[::1]:8080", "http://[::1]:8080/", "[::1]:8080"),
+            ("http://a?b=c", "http://a/?b=c", "a:80"),
+            ("http://1.example/", "http://1.example/", "1.example:80"),
+        ];
+        for (text, shown, authority) in table {
+            let parsed = url(text);
+            assert_eq!(parsed.to_string(), shown);
+            assert_eq!(parsed.authority().to_string(), authority);
+            assert_eq!(url(shown), parsed);
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_refused() {
+        let long = format!("http://a/{}", "b".repeat(MAX_URL_BYTES));
+        let table = [
+            "",
+            "/",
+            "a",
+            "a/b",
+            "http://",
+            "http:///a",
+            "http://:80/",
+            "ftp://a/",
+            "file:///a",
+            "http://u@a/",
+            "http://u:p@a/",
+            "http://a/#b",
+            "http://a:0/",
+            "http://a:65536/",
+            "http://a:/",
+            "http://a:b/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://127.1/",
+            "http://1.2.3.4.5/",
+            "http://a.0x1/",
+            "http://[::1/",
+            "http://[fe80::1%25eth0]/",
+            "http://[1.2.3.4]/",
+            "http://a b/",
+            "http://a\r\nb/",
+            "http://ä/",
+            "http://a/\u{0}",
+            &long,
+        ];
+        for text in table {
+            assert!(
+                matches!(text.parse::<UpstreamUrl>(), Err(Error::InvalidUrl { .. })),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn references_are_joined_as_rfc_3986_has_it() {
+        let base = url("https://a/b/c/d;p?q");
+        let table = [
+            ("g", "https://a/b/c/g"),
+            ("./g", "https://a/b/c/g"),
+            ("g/", "https://a/b/c/g/"),
+            ("/g", "https://a/g"),
+            ("//g", "https://g/"),
+            ("?y", "https://a/b/c/d;p?y"),
+            ("g?y", "https://a/b/c/g?y"),
+            ("#s", "https://a/b/c/d;p?q"),
+            ("g#s", "https://a/b/c/g"),
+            ("g?y/./x", "https://a/b/c/g?y/./x"),
+            (";x", "https://a/b/c/;x"),
+            ("", "https://a/b/c/d;p?q"),
+            (".", "https://a/b/c/"),
+            ("..", "https://a/b/"),
+            ("../g", "https://a/b/g"),
+            ("../..", "https://a/"),
+            ("../../../g", "https://a/g"),
+            ("/./g", "https://a/g"),
+            ("/../g", "https://a/g"),
+            ("g;x=1/../y", "https://a/b/c/y"),
+            ("http://g:81/x", "http://g:81/x"),
+            ("g?u=http://x/", "https://a/b/c/g?u=http://x/"),
+        ];
+        for (reference, expected) in table {
+            assert_eq!(base.join(reference).unwrap().to_string(), expected, "{reference}");
+        }
+        assert!(base.join("mailto:a@b").is_err());
+    }
+
+    #[test]
+    fn the_query_is_not_shown() {
+        let signed = url("https://a/b?signature=secret");
+        assert!(!format!("{} {signed:?}", signed.shown()).contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic_and_what_is_taken_stays_the_same(base in "\\PC{0,20}", reference in "\\PC{0,20}") {
+            let _ = base.parse::<UpstreamUrl>();
+            if let Ok(joined) = url("http://a/b/c").join(&reference) {
+                prop_assert_eq!(joined.to_string().parse::<UpstreamUrl>().unwrap(), joined);
+            }
+        }
+    }
+}
