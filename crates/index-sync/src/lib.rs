@@ -1,1 +1,27 @@
 #![doc = include_str!("../README.md")]
+
+mod absent_names;
+mod backoff;
+mod config;
+mod durable;
+mod entry;
+mod error;
+mod freshness;
+mod index;
+mod memory;
+mod merge;
+mod object_id;
+mod published;
+mod publisher;
+mod report;
+mod repository;
+mod single_flight;
+mod upstream_sparse;
+
+pub use config::{Ask, Config, IndexStatus, Listed, Mode, SparseUpstream};
+pub use entry::IndexEntry;
+pub use error::Error;
+pub use index::Index;
+pub use object_id::{BlobId, CommitId, TreeId};
+pub use published::{FileChange, PublishedBlob, PublishedTree, Tip, TreeFile};
+pub use repository::{Change, Repository, RepositoryLimits, Upkeep};

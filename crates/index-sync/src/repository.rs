@@ -1,0 +1,274 @@
+mod layout;
+mod object_writer;
+mod pack_writer;
+mod reachable;
+mod retired;
+mod storage;
+mod upkeep;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use gix::ObjectId;
+use gix::hash::Kind::Sha1;
+use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
+
+use crate::durable::replace_file;
+use crate::published::{commit, entries, object, open_git, tip_at};
+use crate::{CommitId, Error, PublishedTree, Tip, TreeFile, TreeId};
+use object_writer::NewObject;
+use retired::RetiredPacks;
+use storage::Storage;
+use upkeep::Measured;
+pub use upkeep::Upkeep;
+
+/// One file of the index, as it shall be from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which file.
+    pub file: TreeFile,
+    /// Its content; none takes the file away.
+    pub content: Option<Vec<u8>>,
+}
+
+/// How large `index.git` may grow, at any moment, if [`Repository::upkeep`] follows each commit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepositoryLimits {
+    /// Packs, those included that were replaced and wait for their readers.
+    pub packs: usize,
+    /// Objects in files of their own.
+    pub loose_objects: usize,
+    /// Bytes in `objects/`, as a multiple of the newest state alone …
+    pub snapshot_factor: f64,
+    /// … and this many more.
+    pub slack_bytes: u64,
+    /// How long a pack that was replaced stays for readers, as long as the other limits hold.
+    pub retire_after: Duration,
+}
+
+impl Default for RepositoryLimits {
+    fn default() -> Self {
+        Self {
+            packs: 64,
+            loose_objects: 256,
+            snapshot_factor: 2.5,
+            slack_bytes: 64 << 20,
+            retire_after: Duration::from_secs(600),
+        }
+    }
+}
+
+impl RepositoryLimits {
+    /// Slots for packs in gix's table: those on disk, and those just removed that a reader still has.
+    fn slots(&self) -> u16 {
+        u16::try_from(self.packs.saturating_mul(8)).unwrap_or(u16::MAX).max(64)
+    }
+}
+
+/// The one writer of `index.git`, the bare repository whose branch `master` is what the mirror publishes.
+///
+/// Whatever a call has returned survives a power cut, and the branch names a complete commit at any moment.
+pub struct Repository {
+    dir: PathBuf,
+    limits: RepositoryLimits,
+    published: PublishedTree,
+    storage: Storage,
+    retired: RetiredPacks,
+    /// What the newest state alone takes; measured when first needed and then now and again.
+    snapshot: Option<Measured>,
+    /// A write failed half way: what is on disk has to be looked at before the next one.
+    torn: bool,
+}
+
+impl Repository {
+    /// Opens the repository in `dir`, made anew if there is none, and removes what a killed writer left behind.
+    ///
+    /// No other writer may be there. A repository that lacks what its branch needs is [`Error::Damaged`].
+    pub fn open(dir: &Path, limits: RepositoryLimits) -> Result<Self, Error> {
+        layout::sweep(dir)?;
+        layout::init(dir)?;
+        let published = PublishedTree::open(dir, limits.slots())?;
+        let (storage, retired) = load(dir, &published, limits.slots())?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            limits,
+            published,
+            storage,
+            retired,
+            snapshot: None,
+            torn: false,
+        })
+    }
+
+    /// For reading what is published, beside this writer and on any thread.
+    pub fn reader(&self) -> PublishedTree {
+        self.published.clone()
+    }
+
+    /// Publishes one commit with all of `changes`, applied in their order, on top of what is published.
+    ///
+    /// Gives none, and publishes nothing, if that leaves the index as it is. `time_unix` is in seconds since 1970.
+    pub fn commit(&mut self, changes: &[Change], message: &str, time_unix: i64) -> Result<Option<CommitId>, Error> {
+        self.guarded(|repository| repository.commit_whole(changes, message, time_unix))
+    }
+
+    /// After a failure, what we think is on disk may be wrong: the next call begins as a new start does.
+    fn guarded<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        if self.torn {
+            layout::sweep(&self.dir)?;
+            self.published.reopen()?;
+            (self.storage, self.retired) = load(&self.dir, &self.published, self.limits.slots())?;
+            self.snapshot = None;
+        }
+        self.torn = true;
+        let done = write(self)?;
+        self.torn = false;
+        Ok(done)
+    }
+
+    fn commit_whole(&mut self, changes: &[Change], message: &str, time: i64) -> Result<Option<CommitId>, Error> {
+        let tip = self.published.tip()?;
+        let (tree, mut objects) = self.published.with_git(|git| edited(git, tip.as_ref(), changes))?;
+        let before = tip.as_ref().map_or(ObjectId::empty_tree(Sha1).into(), |tip| tip.tree);
+        if tree == before {
+            return Ok(None);
+        }
+        let commit = NewObject::commit(tree, tip.as_ref().map(|tip| tip.commit), message, time)?;
+        let id = CommitId::from(commit.id);
+        objects.push(commit);
+        self.store(objects)?;
+        self.move_branch(tip.as_ref(), id)?;
+        Ok(Some(id))
+    }
+
+    /// Writes and flushes those objects that are not here for good already.
+    fn store(&mut self, mut objects: Vec<NewObject>) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        objects.retain(|object| seen.insert(object.id) && !self.storage.contains(object.id));
+        let few = objects.len() <= self.limits.loose_objects / 8;
+        if few && self.storage.loose.len() + objects.len() <= self.limits.loose_objects {
+            let written = object_writer::write_loose(&self.dir, &objects)?;
+            self.storage.loose.extend(written);
+            return Ok(());
+        }
+        self.make_room(objects.iter().map(|object| object.data.len() as u64).sum())?;
+        let pack = pack_writer::stage_objects(&self.dir, &objects)?;
+        let name = pack.name.clone();
+        self.retired.reinstate(&self.dir, &name)?;
+        pack.place(&self.dir)?;
+        self.storage.add_pack(&name)
+    }
+
+    /// Moves the branch from `from` to a commit whose objects are all on disk.
+    fn move_branch(&mut self, from: Option<&Tip>, to: CommitId) -> Result<(), Error> {
+        let path = self.dir.join(layout::BRANCH);
+        let expected = from.map(|tip| tip.commit.to_string());
+        match fs::read_to_string(&path) {
+            // Then it is in `packed-refs`, or nowhere yet.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            found => {
+                let found = found.map_err(Error::io("read", &path))?.trim().to_owned();
+                if expected.as_ref() != Some(&found) {
+                    let expected = expected.unwrap_or_else(|| "nothing".to_owned());
+                    return Err(Error::BranchMoved { expected, found });
+                }
+            }
+        }
+        replace_file(&path, &path.with_extension("lock"), format!("{to}\n").as_bytes())?;
+        let tip = self.published.with_git(|git| tip_at(git, to))?;
+        self.published.set_tip(Some(tip));
+        Ok(())
+    }
+}
+
+/// What is on disk, after the end of whatever was cut short; tells the readers what is published.
+fn load(dir: &Path, published: &PublishedTree, slots: u16) -> Result<(Storage, RetiredPacks), Error> {
+    let damaged = |error: Error| match error {
+        Error::MissingObject { id } => Error::Damaged {
+            path: dir.to_owned(),
+            why: format!("object {id}, which the published commit needs, is not there"),
+        },
+        error => error,
+    };
+    let git = open_git(dir, slots)?;
+    let tip = published_commit(&git, dir)?
+        .map(|id| tip_at(&git, id))
+        .transpose()
+        .map_err(damaged)?;
+    let retired = RetiredPacks::load(dir, tip.as_ref().map(|tip| tip.commit), SystemTime::now())?;
+    let storage = Storage::load(dir, |name| retired.contains(name))?;
+    if let Some(tip) = &tip {
+        check(&git, &storage, tip).map_err(damaged)?;
+    }
+    published.set_tip(tip);
+    Ok((storage, retired))
+}
+
+fn published_commit(git: &gix::Repository, dir: &Path) -> Result<Option<CommitId>, Error> {
+    let damaged = |why: String| Error::Damaged {
+        path: dir.to_owned(),
+        why,
+    };
+    let reference = git
+        .try_find_reference(layout::BRANCH)
+        .map_err(|error| damaged(format!("the branch cannot be read: {error}")))?;
+    let Some(reference) = reference else { return Ok(None) };
+    let id = reference
+        .try_id()
+        .ok_or_else(|| damaged("the branch is symbolic".to_owned()))?;
+    Ok(Some(id.detach().into()))
+}
+
+/// Looks whether the published commit's top is there for good; a full check would read everything.
+fn check(git: &gix::Repository, storage: &Storage, tip: &Tip) -> Result<(), Error> {
+    commit(git, tip.commit.into())?;
+    let tops = entries(git, tip.tree.into())?;
+    let needed = tops
+        .values()
+        .map(|(_, id)| *id)
+        .chain([tip.commit.into(), tip.tree.into()]);
+    match needed.into_iter().find(|id| !storage.contains(*id)) {
+        Some(id) => Err(Error::MissingObject {
+            id: id.to_hex().to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The published tree with `changes` in it, and the objects that may be new.
+fn edited(git: &gix::Repository, tip: Option<&Tip>, changes: &[Change]) -> Result<(TreeId, Vec<NewObject>), Error> {
+    let change = || Error::git("change the tree");
+    let root = match tip {
+        None => Tree::default(),
+        Some(tip) => {
+            let root = object(git, tip.tree.into())?;
+            gix::objs::TreeRef::from_bytes(&root.data, Sha1)
+                .map_err(change())?
+                .into()
+        }
+    };
+    let mut objects = Vec::new();
+    let mut editor = Editor::new(root, &git.objects, Sha1);
+    for Change { file, content } in changes {
+        let parts = file.as_str().split('/').map(gix::bstr::BStr::new);
+        match content {
+            None => editor.remove_leaf(parts).map_err(change())?,
+            Some(content) => {
+                let blob = NewObject::new(Kind::Blob, content.clone())?;
+                let id = blob.id;
+                objects.push(blob);
+                editor.upsert(parts, EntryKind::Blob, id).map_err(change())?
+            }
+        };
+    }
+    let root = editor.write(|tree| -> Result<ObjectId, Error> {
+        let tree = NewObject::tree(tree)?;
+        let id = tree.id;
+        objects.push(tree);
+        Ok(id)
+    })?;
+    Ok((root.into(), objects))
+}
