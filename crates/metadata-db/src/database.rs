@@ -1,0 +1,355 @@
+use std::fs::File;
+use std::io::Read;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OpenFlags, Row, Transaction};
+
+use crate::error::{Error, is_damage};
+use crate::migrate;
+
+/// 3.51.3: older ones can damage a WAL database when two connections write and checkpoint at once.
+const OLDEST_SQLITE: i32 = 3_051_003;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: usize = 4;
+/// How many steps of SQLite's machine pass between two looks at the clock.
+const STEPS_PER_LOOK: i32 = 200;
+
+/// How much a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// A power cut may lose the last commits, never the file.
+    Derived,
+    /// A commit that returned is on the disk.
+    Truth,
+}
+
+/// One database file: a writer and some readers, all of them blocking.
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    durability: Durability,
+    // Declared before the writer, so that the writer is closed last and checkpoints.
+    readers: Readers,
+    writer: Mutex<Connection>,
+}
+
+impl Database {
+    /// Opens or makes the file, checks it and brings it to the newest layout. The flag says whether it was new.
+    pub(crate) fn open(path: &Path, steps: &[&str], durability: Durability) -> Result<(Self, bool), Error> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(Error::OldSqlite {
+                version: rusqlite::version(),
+            });
+        }
+        refuse_newer_header(path, migrate::count(steps))?;
+        let failed = |doing| move |source| wrap(path, doing, source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut writer = Connection::open_with_flags(path, flags).map_err(failed("open the database"))?;
+        let found = look_at_layout(&writer).map_err(failed("read the layout"))?;
+        if found > migrate::count(steps) {
+            return Err(newer(path, found, migrate::count(steps)));
+        }
+        settle(&writer, durability).map_err(failed("set up the connection"))?;
+        check(&writer, "quick_check", path)?;
+        migrate::migrate(&mut writer, steps).map_err(failed("bring the layout up to date"))?;
+        let readers = (0..READERS)
+            .map(|_| open_reader(path))
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .map_err(failed("open a reader"))?;
+        let database = Self {
+            path: path.to_owned(),
+            durability,
+            readers: Readers {
+                idle: Mutex::new(readers),
+                returned: Condvar::new(),
+            },
+            writer: Mutex::new(writer),
+        };
+        Ok((database, found == 0))
+    }
+
+    /// Runs `work` on one state of the database.
+    pub(crate) fn read<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let mut reader = self.readers.take();
+        in_snapshot(&mut reader, work).map_err(|source| self.failed(doing, source))
+    }
+
+    /// Like [`Database::read`], but SQLite is interrupted when `limit` has passed: `None`.
+    pub(crate) fn read_within<T>(
+        &self,
+        limit: Duration,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        let mut reader = self.readers.take();
+        let began = Instant::now();
+        let outcome = reader
+            .progress_handler(STEPS_PER_LOOK, Some(move || began.elapsed() > limit))
+            .and_then(|()| in_snapshot(&mut reader, work));
+        let cleared = reader.progress_handler(0, None::<fn() -> bool>);
+        match outcome.and_then(|found| cleared.map(|()| found)) {
+            Ok(found) => Ok(Some(found)),
+            Err(source) if source.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => Ok(None),
+            Err(source) => Err(self.failed(doing, source)),
+        }
+    }
+
+    /// Runs `work` in one transaction that is committed if it succeeds.
+    pub(crate) fn write<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let mut writer = self.writer();
+        let run = || {
+            let transaction = writer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        run().map_err(|source| self.failed(doing, source))
+    }
+
+    /// SQLite's full check of the file, its indexes and its search tables.
+    pub(crate) fn integrity_check(&self) -> Result<(), Error> {
+        let checked = check(&self.writer(), "integrity_check", &self.path);
+        if checked.is_err() {
+            self.remember_damage();
+        }
+        checked
+    }
+
+    /// Moves what the WAL holds into the file and empties it, as far as readers allow.
+    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
+        self.writer()
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|source| self.failed("checkpoint", source))
+    }
+
+    /// A panic while the lock was held has rolled its transaction back, so a poisoned lock is as good as any.
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, doing: &'static str, source: rusqlite::Error) -> Error {
+        let error = wrap(&self.path, doing, source);
+        if matches!(error, Error::Corrupt { .. }) {
+            self.remember_damage();
+        }
+        error
+    }
+
+    /// Damage that the quick check at the next start may not see is written down beside a derived file.
+    fn remember_damage(&self) {
+        if self.durability == Durability::Derived
+            && let Err(cause) = File::create(damage_mark(&self.path))
+        {
+            log::error!("cannot note that {} is damaged: {cause}", self.path.display());
+        }
+    }
+}
+
+/// The file whose presence says that damage was met since the last start.
+pub(crate) fn damage_mark(path: &Path) -> PathBuf {
+    with_suffix(path, ".damaged")
+}
+
+/// `path` with `suffix` behind its last part.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(crate) fn wrap(path: &Path, doing: &'static str, source: rusqlite::Error) -> Error {
+    if is_damage(&source) {
+        Error::Corrupt {
+            path: path.to_owned(),
+            why: format!("could not {doing}: {source}"),
+        }
+    } else {
+        Error::Sqlite {
+            path: path.to_owned(),
+            doing,
+            source,
+        }
+    }
+}
+
+fn newer(path: &Path, found: i64, known: i64) -> Error {
+    Error::Newer {
+        path: path.to_owned(),
+        found,
+        known,
+    }
+}
+
+/// Refuses a newer file by its header alone, before SQLite can write a byte or make a file beside it.
+fn refuse_newer_header(path: &Path, known: i64) -> Result<(), Error> {
+    let mut header = [0; 64];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_err() || !header.starts_with(b"SQLite format 3\0") {
+        return Ok(());
+    }
+    let [.., a, b, c, d] = header;
+    let found = i64::from(i32::from_be_bytes([a, b, c, d]));
+    if found > known {
+        Err(newer(path, found, known))
+    } else {
+        Ok(())
+    }
+}
+
+/// The layout, WAL included. Should it turn out newer, closing the connection must not move the WAL into the file.
+fn look_at_layout(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    migrate::layout(connection)
+}
+
+fn settle(writer: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    writer.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    let synchronous = match durability {
+        Durability::Derived => "NORMAL",
+        Durability::Truth => "FULL",
+    };
+    writer.pragma_update(None, "synchronous", synchronous)?;
+    guard(writer)
+}
+
+fn guard(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(path, flags)?;
+    guard(&reader)?;
+    Ok(reader)
+}
+
+fn check(connection: &Connection, pragma: &'static str, path: &Path) -> Result<(), Error> {
+    let verdict: String = connection
+        .query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))
+        .map_err(|source| wrap(path, "check the database", source))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(Error::Corrupt {
+        path: path.to_owned(),
+        why: verdict,
+    })
+}
+
+fn in_snapshot<T>(
+    reader: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = reader.transaction()?;
+    let found = work(&transaction)?;
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// The read-only connections; who finds none waits for one.
+#[derive(Debug)]
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    returned: Condvar,
+}
+
+impl Readers {
+    fn take(&self) -> Reader<'_> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(connection) = idle.pop() {
+                return Reader {
+                    connection: Some(connection),
+                    pool: self,
+                };
+            }
+            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A borrowed reader that goes back by itself, after a panic too.
+struct Reader<'a> {
+    connection: Option<Connection>,
+    pool: &'a Readers,
+}
+
+const LENT: &str = "the connection is there until the reader is dropped";
+
+impl Deref for Reader<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect(LENT)
+    }
+}
+
+impl DerefMut for Reader<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect(LENT)
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.extend(self.connection.take());
+        self.pool.returned.notify_one();
+    }
+}
+
+/// A column that holds the text form of a `T`; anything else is damage.
+pub(crate) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|cause: T::Err| unreadable(column, cause))
+}
+
+/// A column that holds JSON.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|cause| unreadable(column, cause))
+}
+
+/// What [`json`] reads back.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("text, numbers and maps keyed by text always have a JSON form")
+}
+
+/// A damaged value in `column`.
+pub(crate) fn unreadable(column: usize, cause: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(cause))
+}
+
+/// SQLite's integers are signed; nothing that we count comes near the end.
+pub(crate) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The way back; a negative count is never written and reads as none.
+pub(crate) fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

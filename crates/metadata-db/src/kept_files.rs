@@ -1,0 +1,300 @@
+use std::collections::HashSet;
+
+use registry::{Checksum, CrateName, CrateVersion};
+use rusqlite::{OptionalExtension, Row, Transaction};
+
+use crate::database::{parsed, signed, to_json, unsigned};
+use crate::{Error, Manifest, ManifestState, MetadataDb};
+
+/// A crate file that was verified and is on the disk, with what was read out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    /// As the index line spells it.
+    pub name: CrateName,
+    /// As the index line writes it.
+    pub version: CrateVersion,
+    /// The SHA-256 it is stored by.
+    pub checksum: Checksum,
+    /// Its size.
+    pub size_bytes: u64,
+    /// When it was kept, in Unix seconds.
+    pub kept_at: i64,
+    /// From [`read_crate_file`](crate::read_crate_file).
+    pub manifest: ManifestState,
+}
+
+/// What is known of a kept file without reading its texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRow {
+    /// As the index line spelled it.
+    pub name: CrateName,
+    /// As the index line wrote it.
+    pub version: CrateVersion,
+    /// The SHA-256 it is stored by.
+    pub checksum: Checksum,
+    /// Its size.
+    pub size_bytes: u64,
+    /// When it was kept, in Unix seconds.
+    pub kept_at: i64,
+    /// Why nothing could be read out of it, if so.
+    pub unparsable: Option<String>,
+    /// How often it was served; survives eviction.
+    pub served_count: u64,
+    /// When it was last served, in Unix seconds.
+    pub last_served: Option<i64>,
+}
+
+/// The sum of everything kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Crate files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Crates with at least one kept file.
+    pub crates: u64,
+}
+
+const ROWS: &str =
+    "SELECT f.name, f.version, f.checksum, f.size_bytes, f.kept_at, f.unparsable, s.served_count, s.last_served, f.id
+     FROM kept_files f LEFT JOIN served s ON s.checksum = f.checksum";
+
+impl MetadataDb {
+    /// Records one kept file, in place of what was recorded for its name and version.
+    pub fn record_kept(&self, file: &KeptFile) -> Result<(), Error> {
+        self.record_kept_all(std::slice::from_ref(file))
+    }
+
+    /// Records many kept files in one transaction; for rebuilding.
+    pub fn record_kept_all(&self, files: &[KeptFile]) -> Result<(), Error> {
+        self.database.write("record a kept file", |transaction| {
+            files.iter().try_for_each(|file| record(transaction, file))
+        })
+    }
+
+    /// Forgets every version kept under this checksum, for a file that is gone. How often it was served stays.
+    /// Says whether there was one.
+    pub fn forget_kept(&self, checksum: &Checksum) -> Result<bool, Error> {
+        self.database.write("forget a kept file", |transaction| {
+            let crates: Vec<i64> = transaction
+                .prepare_cached("DELETE FROM kept_files WHERE checksum = ?1 RETURNING crate_id")?
+                .query_map([&checksum.as_bytes()[..]], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for id in &crates {
+                refresh_crate(transaction, *id, None)?;
+            }
+            Ok(!crates.is_empty())
+        })
+    }
+
+    /// The kept versions of a crate, highest first, by its name in any case and with `-` or `_`.
+    pub fn kept_versions(&self, name: &CrateName) -> Result<Vec<KeptRow>, Error> {
+        self.database.read("list the kept versions", |snapshot| {
+            versions_of(snapshot, name).map(rows_only)
+        })
+    }
+
+    /// One kept version, by its exact text and the crate's name in any spelling.
+    pub fn kept_file(&self, name: &CrateName, version: &CrateVersion) -> Result<Option<KeptRow>, Error> {
+        self.database.read("find a kept file", |snapshot| {
+            Ok(find_version(snapshot, name, version)?.map(|(row, _)| row))
+        })
+    }
+
+    /// The file with this checksum, if it is kept.
+    pub fn kept_by_checksum(&self, checksum: &Checksum) -> Result<Option<KeptRow>, Error> {
+        self.database.read("find a kept file", |snapshot| {
+            snapshot
+                .prepare_cached(&format!("{ROWS} WHERE f.checksum = ?1 ORDER BY f.id LIMIT 1"))?
+                .query_row([&checksum.as_bytes()[..]], row)
+                .optional()
+        })
+    }
+
+    /// The checksums of all kept files.
+    pub fn kept_checksums(&self) -> Result<HashSet<Checksum>, Error> {
+        self.database.read("list the kept files", |snapshot| {
+            snapshot
+                .prepare_cached("SELECT checksum FROM kept_files")?
+                .query_map([], |row| Ok(Checksum::from_bytes(row.get(0)?)))?
+                .collect()
+        })
+    }
+
+    /// Calls `visit` with every kept file, by name and in no order of versions. It must not call this database.
+    pub fn for_each_kept(&self, mut visit: impl FnMut(KeptRow)) -> Result<(), Error> {
+        self.database.read("list the kept files", |snapshot| {
+            let mut statement = snapshot.prepare_cached(&format!("{ROWS} ORDER BY f.crate_id, f.id"))?;
+            let mut rows = statement.query([])?;
+            while let Some(found) = rows.next()? {
+                visit(row(found)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// How much is kept.
+    pub fn totals(&self) -> Result<Totals, Error> {
+        self.database.read("add up the kept files", |snapshot| {
+            snapshot
+                .prepare_cached(
+                    "SELECT count(*), coalesce(sum(size_bytes), 0), (SELECT count(*) FROM crates) FROM kept_files",
+                )?
+                .query_row([], |row| {
+                    Ok(Totals {
+                        files: unsigned(row.get(0)?),
+                        bytes: unsigned(row.get(1)?),
+                        crates: unsigned(row.get(2)?),
+                    })
+                })
+        })
+    }
+}
+
+/// A kept file and its row id.
+pub(crate) type Found = (KeptRow, i64);
+
+pub(crate) fn rows_only(found: Vec<Found>) -> Vec<KeptRow> {
+    found.into_iter().map(|(row, _)| row).collect()
+}
+
+/// The versions of a crate by descending precedence.
+pub(crate) fn versions_of(snapshot: &Transaction<'_>, name: &CrateName) -> rusqlite::Result<Vec<Found>> {
+    let mut found: Vec<Found> = snapshot
+        .prepare_cached(&format!(
+            "{ROWS} JOIN crates c ON c.id = f.crate_id WHERE c.canonical = ?1"
+        ))?
+        .query_map([name.canonical()], found_row)?
+        .collect::<rusqlite::Result<_>>()?;
+    found.sort_by(|(a, _), (b, _)| b.version.cmp(&a.version));
+    Ok(found)
+}
+
+pub(crate) fn find_version(
+    snapshot: &Transaction<'_>,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> rusqlite::Result<Option<Found>> {
+    snapshot
+        .prepare_cached(&format!(
+            "{ROWS} JOIN crates c ON c.id = f.crate_id WHERE c.canonical = ?1 AND f.version = ?2"
+        ))?
+        .query_row((name.canonical(), version.as_str()), found_row)
+        .optional()
+}
+
+fn found_row(found: &Row<'_>) -> rusqlite::Result<Found> {
+    Ok((row(found)?, found.get(8)?))
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<KeptRow> {
+    Ok(KeptRow {
+        name: parsed(row, 0)?,
+        version: parsed(row, 1)?,
+        checksum: Checksum::from_bytes(row.get(2)?),
+        size_bytes: unsigned(row.get(3)?),
+        kept_at: row.get(4)?,
+        unparsable: row.get(5)?,
+        served_count: unsigned(row.get::<_, Option<i64>>(6)?.unwrap_or(0)),
+        last_served: row.get(7)?,
+    })
+}
+
+fn record(transaction: &Transaction<'_>, file: &KeptFile) -> rusqlite::Result<()> {
+    // The update that changes nothing makes RETURNING speak for a crate that is known already.
+    let crate_id: i64 = transaction
+        .prepare_cached(
+            "INSERT INTO crates (canonical, name, newest_version) VALUES (?1, ?2, '')
+             ON CONFLICT (canonical) DO UPDATE SET canonical = canonical RETURNING id",
+        )?
+        .query_row((file.name.canonical(), file.name.as_str()), |row| row.get(0))?;
+    let unparsable = match &file.manifest {
+        ManifestState::Read(_) => None,
+        ManifestState::Unparsable(why) => Some(why),
+    };
+    let file_id: i64 = transaction
+        .prepare_cached(
+            "INSERT INTO kept_files (crate_id, name, version, checksum, size_bytes, kept_at, unparsable)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (crate_id, version) DO UPDATE SET name = excluded.name, checksum = excluded.checksum,
+                 size_bytes = excluded.size_bytes, kept_at = excluded.kept_at, unparsable = excluded.unparsable
+             RETURNING id",
+        )?
+        .query_row(
+            (
+                crate_id,
+                file.name.as_str(),
+                file.version.as_str(),
+                &file.checksum.as_bytes()[..],
+                signed(file.size_bytes),
+                file.kept_at,
+                unparsable,
+            ),
+            |row| row.get(0),
+        )?;
+    transaction
+        .prepare_cached("DELETE FROM crate_texts WHERE file_id = ?1")?
+        .execute([file_id])?;
+    if let ManifestState::Read(manifest) = &file.manifest {
+        record_texts(transaction, file_id, manifest)?;
+    }
+    refresh_crate(transaction, crate_id, Some(&file.version))
+}
+
+fn record_texts(transaction: &Transaction<'_>, file_id: i64, manifest: &Manifest) -> rusqlite::Result<()> {
+    let readme = manifest.readme.as_ref();
+    transaction
+        .prepare_cached(
+            "INSERT INTO crate_texts (file_id, manifest, readme_path, readme_cut, readme) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((
+            file_id,
+            to_json(manifest),
+            readme.map(|readme| &readme.path),
+            readme.is_some_and(|readme| readme.cut),
+            readme.map(|readme| &readme.text),
+        ))?;
+    Ok(())
+}
+
+/// Makes the crate's row and search entry speak of its newest kept version; a crate without one goes.
+/// `touched` is the version whose texts changed: if that is not the newest one, the search entry still stands.
+fn refresh_crate(transaction: &Transaction<'_>, id: i64, touched: Option<&CrateVersion>) -> rusqlite::Result<()> {
+    let newest = transaction
+        .prepare_cached("SELECT version, id FROM kept_files WHERE crate_id = ?1")?
+        .query_map([id], |row| Ok((parsed::<CrateVersion>(row, 0)?, row.get::<_, i64>(1)?)))?
+        .collect::<rusqlite::Result<Vec<_>>>()?
+        .into_iter()
+        .max_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)));
+    let indexed: Option<String> = transaction
+        .prepare_cached("SELECT newest_version FROM crates WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let Some((version, file_id)) = newest else {
+        remove_entry(transaction, id)?;
+        transaction
+            .prepare_cached("DELETE FROM crates WHERE id = ?1")?
+            .execute([id])?;
+        return Ok(());
+    };
+    if indexed.as_deref() == Some(version.as_str()) && touched != Some(&version) {
+        return Ok(());
+    }
+    remove_entry(transaction, id)?;
+    crate::search::index_crate(transaction, id, file_id)
+}
+
+fn remove_entry(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("DELETE FROM crate_search WHERE rowid = ?1")?
+        .execute([id])?;
+    Ok(())
+}
+
+/// Releases before pre-releases, then by precedence: the greatest is the newest.
+pub(crate) fn rank(version: &CrateVersion) -> (bool, &CrateVersion) {
+    (!version.is_prerelease(), version)
+}
+
+#[cfg(test)]
+mod tests;
