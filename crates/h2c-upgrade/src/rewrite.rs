@@ -92,6 +92,11 @@ impl Rewriter {
         matches!(self.state, State::Refused)
     }
 
+    /// Heads passed on so far.
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
     pub(crate) fn owed(&self) -> Owed {
         match self.state {
             State::Head if self.scanner.started() => Owed::Head(self.heads),
@@ -109,10 +114,10 @@ impl Rewriter {
             Scan::End(here) => {
                 self.head.put_slice(&input[..here]);
                 self.scanner = Scanner::default();
-                self.heads += 1;
                 match Head::parse(&self.head) {
                     Ok(head) => {
                         head.write_without_upgrade(out);
+                        self.heads += 1;
                         self.state = match head.framing {
                             Framing::None => State::Head,
                             Framing::Length(length) => State::Length(length),
