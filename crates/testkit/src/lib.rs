@@ -1,1 +1,18 @@
 #![doc = include_str!("../README.md")]
+
+mod cargo_project;
+mod command;
+mod git;
+pub mod http;
+mod krate;
+mod mirror_process;
+mod upstream;
+mod wait;
+
+pub use cargo_project::{CargoProject, cargo_available, toolchains};
+pub use git::{git, git_ok};
+pub use http::{Exchange, Reply, Timing};
+pub use krate::{BuiltCrate, CrateBuilder, Dependency};
+pub use mirror_process::{MirrorBuilder, MirrorProcess};
+pub use upstream::{FakeUpstream, Fault, Gate, LoggedRequest, Times, Validators};
+pub use wait::eventually;

@@ -1,0 +1,110 @@
+//! Programs with a clean environment and an end in sight.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::wait::eventually;
+
+/// A command that sees nothing of the developer's environment but `PATH`, with `home` as its home.
+pub(crate) fn clean(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("LC_ALL", "C");
+    if let Some(path) = inherited("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// A variable of the test's own environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "settings are read elsewhere; this hands a variable on to a program under test"
+)]
+pub(crate) fn inherited(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Runs `command` to its end and collects what it says. Panics if it cannot be started or takes longer than `limit`.
+pub(crate) fn run(mut command: Command, limit: Duration) -> Output {
+    let shown = format!("{command:?}");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{shown} does not start: {error}"));
+    let stdout = collect(child.stdout.take().expect("it is piped"));
+    let stderr = collect(child.stderr.take().expect("it is piped"));
+    let status = eventually(limit, || child.try_wait().expect("a child can be waited for"));
+    if status.is_none() {
+        child.kill().expect("a running child can be killed");
+        child.wait().expect("a killed child ends");
+    }
+    // Its children may hold the pipes a little longer; that is no reason to hang.
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| bytes.recv_timeout(Duration::from_secs(10)));
+    let Some(status) = status else {
+        let stderr = String::from_utf8_lossy(&stderr.unwrap_or_default()).into_owned();
+        panic!("{shown} had not ended after {limit:?}: {stderr}");
+    };
+    Output {
+        status,
+        stdout: stdout.unwrap_or_default(),
+        stderr: stderr.unwrap_or_default(),
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is worth having; nobody listens any more if the send fails.
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// What a program said, for the message of a failed test.
+pub(crate) fn said(output: &Output) -> String {
+    format!(
+        "{}\n--- stdout\n{}\n--- stderr\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = clean("sh", Path::new("/"));
+        command.arg("-c").arg(script);
+        command
+    }
+
+    #[test]
+    fn output_and_status_come_back_and_the_environment_does_not_leak() {
+        let output = run(shell("echo out; echo err >&2; env; exit 3"), Duration::from_secs(30));
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(output.stderr, b"err\n");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(stdout.contains("HOME=/\n") && !stdout.contains("CARGO"), "{stdout}");
+    }
+
+    #[test]
+    #[should_panic(expected = "had not ended after")]
+    fn a_program_that_does_not_end_is_killed() {
+        run(
+            shell("echo stuck >&2; exec cat /dev/zero >/dev/null"),
+            Duration::from_millis(50),
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! The real binary, run as its users run it.
+
+mod collected;
+mod settings;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Output};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+pub use settings::MirrorBuilder;
+
+use crate::http::{self, Exchange, Reply, Timing};
+use crate::wait::eventually;
+use collected::Collected;
+use settings::Settings;
+
+/// How long it may take to listen, and how long to end.
+const START: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(60);
+
+/// A running `mirror serve`. It is killed when this is dropped, and its log is printed if the test failed.
+#[derive(Debug)]
+pub struct MirrorProcess {
+    settings: Settings,
+    running: Running,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    stdout: Collected,
+    stderr: Collected,
+    authority: String,
+}
+
+impl MirrorProcess {
+    /// Prepares a run of `binary`.
+    pub fn builder(binary: &Path) -> MirrorBuilder {
+        MirrorBuilder::new(binary)
+    }
+
+    fn start(settings: Settings) -> Self {
+        let running = Running::start(&settings);
+        Self { settings, running }
+    }
+
+    /// Starts it again with the same settings and data directory, after ending it if it still runs. The port is another
+    /// one, and the log begins anew. For other settings on the same data: [`MirrorBuilder::data_dir`] and two processes.
+    pub fn restart(&mut self) {
+        if self.is_running() {
+            self.terminate();
+        }
+        self.running = Running::start(&self.settings);
+    }
+
+    /// Runs another command of the same binary to its end, with the same data directory, upstream, environment and working directory, but
+    /// without the arguments of `serve`. Panics if it takes more than two minutes.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.settings.run(args)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.settings.data_dir()
+    }
+
+    /// `ADDRESS:PORT` to connect to.
+    pub fn authority(&self) -> &str {
+        &self.running.authority
+    }
+
+    /// The address of a path that begins with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.authority())
+    }
+
+    /// Gets a path. Panics with the log if there was no answer at all.
+    pub fn get(&self, path: &str) -> Reply {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// Gets a path and tells how long it took. Panics as [`get`](Self::get) does.
+    pub fn get_timed(&self, path: &str) -> (Reply, Timing) {
+        let exchange = self.exchange("GET", path, &[], b"");
+        self.or_log("GET", path, exchange.finish())
+    }
+
+    /// Sends any request, the path as it is given. Panics as [`get`](Self::get) does.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let reply = self.try_request(method, path, headers, body);
+        self.or_log(method, path, reply)
+    }
+
+    /// Sends any request; an error if no answer came, for tests that end the process meanwhile.
+    pub fn try_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
+        http::request(self.authority(), method, path, headers, body)
+    }
+
+    /// Sends a request whose answer is read step by step. Panics if it cannot be sent.
+    pub fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Exchange {
+        let exchange = Exchange::start(self.authority(), method, path, headers, body);
+        self.or_log(method, path, exchange)
+    }
+
+    fn or_log<T>(&self, method: &str, path: &str, result: io::Result<T>) -> T {
+        result.unwrap_or_else(|error| panic!("no answer to {method} {path}: {error}\n{}", self.log()))
+    }
+
+    /// What it has written to standard error since it was started.
+    pub fn log(&self) -> String {
+        self.running.stderr.text()
+    }
+
+    /// What it has written to standard output since it was started.
+    pub fn stdout(&self) -> String {
+        self.running.stdout.text()
+    }
+
+    /// Waits until the log has `part`; `false` if it had not within `timeout`.
+    pub fn wait_for_log(&self, part: &str, timeout: Duration) -> bool {
+        let found = self
+            .running
+            .stderr
+            .wait(timeout, |text| text.contains(part).then_some(()));
+        found.is_some()
+    }
+
+    /// The process, for `/proc`.
+    pub fn id(&self) -> u32 {
+        self.running.child.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.running.status().is_none()
+    }
+
+    /// Waits for it to end by itself; `None` if it did not within `timeout`.
+    pub fn wait_end(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        eventually(timeout, || self.running.status())
+    }
+
+    /// Asks it to end (SIGTERM) and does not wait.
+    pub fn ask_to_end(&self) {
+        // ESRCH: it has ended already.
+        let _ = kill_process(Pid::from_child(&self.running.child), Signal::TERM);
+    }
+
+    /// Asks it to end and waits for that. Panics with the log if it takes more than a minute.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_end();
+        let status = self.wait_end(END);
+        status.unwrap_or_else(|| panic!("it did not end within {END:?} of SIGTERM\n{}", self.log()))
+    }
+
+    /// Kills it as a power cut would (SIGKILL).
+    pub fn kill9(&mut self) {
+        self.running.kill();
+    }
+
+    /// Its resident memory in bytes, now. Linux only.
+    pub fn rss_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it had, in bytes. Linux only.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).expect("it runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a running process has memory") << 10
+    }
+}
+
+impl Running {
+    fn start(settings: &Settings) -> Self {
+        let mut child = settings.serve().spawn().expect("the binary was built");
+        let stdout = Collected::of(child.stdout.take().expect("it is piped"));
+        let stderr = Collected::of(child.stderr.take().expect("it is piped"));
+        let mut running = Self {
+            child,
+            stdout,
+            stderr,
+            authority: String::new(),
+        };
+        let listening = running.stdout.wait(START, listening_on);
+        let Some(authority) = listening else {
+            let status = running.status();
+            running.kill();
+            let log = running.stderr.text();
+            panic!("it did not say that it listens (ended: {status:?})\n{log}");
+        };
+        running.authority = authority;
+        running
+    }
+
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        self.child.wait().expect("a killed child ends");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the log of the mirror\n{}", self.stderr.text());
+        }
+    }
+}
+
+/// The address of the line that says it, with loopback in the place of a wildcard.
+fn listening_on(stdout: &str) -> Option<String> {
+    let (line, _) = stdout.split_once('\n')?;
+    let authority = line.trim().strip_prefix("listening on http://")?;
+    let (address, port) = authority.rsplit_once(':')?;
+    let address = match address {
+        "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        other => other,
+    };
+    Some(format!("{address}:{port}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::MirrorProcess;
+use crate::{FakeUpstream, command};
+
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Settings of a run of the binary.
+///
+/// It gets `PATH`, a temporary home that is its working directory too, and what is said here; nothing else of the environment.
+#[derive(Debug)]
+pub struct MirrorBuilder(Settings);
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    binary: PathBuf,
+    home: TempDir,
+    data_dir: Option<PathBuf>,
+    /// Empty means none: a test must never reach for the real one.
+    upstream: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl MirrorBuilder {
+    pub(super) fn new(binary: &Path) -> Self {
+        Self(Settings {
+            binary: binary.to_owned(),
+            home: tempfile::tempdir().expect("the machine has room for a directory"),
+            data_dir: None,
+            upstream: String::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+        })
+    }
+
+    /// Where it keeps its data. Without this it is a directory that goes when the process is dropped.
+    pub fn data_dir(mut self, dir: &Path) -> Self {
+        self.0.data_dir = Some(dir.to_owned());
+        self
+    }
+
+    /// The upstream that it mirrors. Without this it has none.
+    pub fn upstream(self, upstream: &FakeUpstream) -> Self {
+        self.upstream_sparse(&upstream.sparse_url())
+    }
+
+    /// The upstream that it mirrors, by the value of `upstream.sparse`.
+    pub fn upstream_sparse(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.0.upstream);
+        self
+    }
+
+    /// One more argument of `serve`.
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.0.args.push(arg.to_owned());
+        self
+    }
+
+    /// A variable, for `serve` and other commands. `PORT` or `MIRROR_LISTEN` take the place of `--listen 127.0.0.1:0`, as does
+    /// the argument `--listen`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env.retain(|(other, _)| other != name);
+        self.0.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file in the working directory, such as `mirror.toml`.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.0.home.path().join(name), text).expect("the directory is ours");
+        self
+    }
+
+    /// Starts `serve` and waits until it listens. Panics with its log if it ends before or does not within 30 s.
+    pub fn start(self) -> MirrorProcess {
+        MirrorProcess::start(self.0)
+    }
+
+    /// Runs any command to its end without a server, `serve` included where it is to be refused. Panics if it takes more than
+    /// two minutes.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.0.run(args)
+    }
+}
+
+impl Settings {
+    pub(super) fn data_dir(&self) -> PathBuf {
+        let in_home = || self.home.path().join("mirror-data");
+        self.data_dir.clone().unwrap_or_else(in_home)
+    }
+
+    /// Settings go by the environment, which every command reads.
+    fn command(&self) -> Command {
+        let mut command = command::clean(&self.binary, self.home.path());
+        command
+            .current_dir(self.home.path())
+            .env("MIRROR_DATA_DIR", self.data_dir())
+            .env("MIRROR_UPSTREAM__SPARSE", &self.upstream)
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(super) fn serve(&self) -> Command {
+        let mut command = self.command();
+        command.arg("serve");
+        let named = |arg: &String| arg.starts_with("--listen");
+        let in_env = |(name, _): &(String, String)| name == "PORT" || name == "MIRROR_LISTEN";
+        if !self.args.iter().any(named) && !self.env.iter().any(in_env) {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(&self.args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub(super) fn run(&self, args: &[&str]) -> Output {
+        let mut command = self.command();
+        command.args(args);
+        command::run(command, LIMIT)
+    }
+}
