@@ -70,6 +70,7 @@ mod tests {
         assert!(table.failure(&first, now + time / 2).is_some());
         assert!(table.failure(&first, now + time).is_none());
         let last = Checksum::of(b"last");
+        table.remember(Checksum::of(b"fills it up again"), Error::Abandoned, now, time);
         table.remember(last, Error::Abandoned, now + time, time);
         assert_eq!(table.failures.len(), 1, "the old ones made room");
         table.forget_failure(&last);

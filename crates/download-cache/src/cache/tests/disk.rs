@@ -1,0 +1,161 @@
+//! What is on disk, and disks that are full or broken.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_files_outlive_the_cache_and_leftovers_do_not() {
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1000);
+    fixture.fill(&wanted).await.unwrap();
+    let leftover = fixture.data.path().join("tmp/fill-0123-4");
+    fs::write(&leftover, "half a file").unwrap();
+
+    let http = UpstreamHttp::start(upstream_http::Config::new("test")).unwrap();
+    let next = DownloadCache::open(Config::new(fixture.data.path()), http, |_| {}).unwrap();
+    assert!(!leftover.exists());
+    let mut kept = Vec::new();
+    next.for_each_kept(|checksum, size_bytes| kept.push((checksum, size_bytes)))
+        .unwrap();
+    assert_eq!(kept, [(wanted.checksum, 1000)]);
+    assert_eq!(next.verify(&wanted.checksum).unwrap(), Verdict::Good);
+    assert!(whole(&next.kept(&wanted.checksum).unwrap().unwrap()) == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evicted_and_rotten_files_are_fetched_again() {
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1000);
+    fixture.fill(&wanted).await.unwrap();
+    assert_eq!(fixture.cache.evict(&wanted.checksum).unwrap(), Some(1000));
+    fixture.fill(&wanted).await.unwrap();
+    assert_eq!(fixture.requests(), 2);
+
+    fs::write(fixture.cache.inner.blobs.path(&wanted.checksum), "rot").unwrap();
+    let verdict = fixture.cache.verify(&wanted.checksum).unwrap();
+    assert_eq!(
+        verdict,
+        Verdict::Bad {
+            actual: Checksum::of(b"rot")
+        }
+    );
+    assert!(fixture.fill(&wanted).await.unwrap() == bytes);
+    assert_eq!(fixture.requests(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_little_space_files_are_passed_on_and_not_kept() {
+    let free = Arc::new(AtomicU64::new(99_999));
+    let asked = free.clone();
+    let fixture = Fixture::with(|config, _| {
+        config.min_free_bytes = 100_000;
+        config.free_bytes = Arc::new(move |_| Ok(asked.load(Ordering::Relaxed)));
+    });
+    let (bytes, wanted_small) = fixture.file(90_000);
+    assert!(fixture.fill(&wanted_small).await.unwrap() == bytes);
+    assert!(fixture.cache.kept(&wanted_small.checksum).unwrap().is_none());
+    assert_eq!(fixture.unfinished(), 0);
+    let stats = fixture.cache.stats();
+    assert_eq!((stats.fills_ok, stats.fills_not_kept, stats.fills_failed), (1, 1, 0));
+    {
+        let events = fixture.events.lock().unwrap();
+        assert!(
+            matches!(&events[..], [Event::NotKept { why, .. }] if why.contains("99999")),
+            "{events:?}"
+        );
+    }
+
+    // It heals when there is space again.
+    free.store(100_000, Ordering::Relaxed);
+    fixture.fill(&wanted_small).await.unwrap();
+    assert!(fixture.cache.kept(&wanted_small.checksum).unwrap().is_some());
+
+    let (_, wanted_large) = fixture.file(100_001);
+    let error = fixture.fill(&wanted_large).await.unwrap_err().error;
+    assert!(
+        matches!(
+            error,
+            Error::NoSpace {
+                needed_bytes: Some(100_001)
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.is_local() && error.is_temporary());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_kept_is_passed_on() {
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(300_000);
+    let gate = fixture.upstream.hold(PATH);
+    let waiter = fixture.waiter(&wanted).await;
+    assert!(gate.wait_reached(1, SOON));
+    fs::remove_dir_all(fixture.data.path().join("blobs")).unwrap();
+    gate.open();
+    assert!(read(waiter).await.unwrap() == bytes);
+    assert_eq!(fixture.unfinished(), 0);
+    let events = fixture.events.lock().unwrap();
+    assert!(
+        matches!(
+            &events[..],
+            [Event::NotKept {
+                size_bytes: 300_000,
+                ..
+            }]
+        ),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_place_for_unfinished_files_there_is_an_error() {
+    let fixture = Fixture::new();
+    let (_, wanted) = fixture.file(1000);
+    fs::remove_dir(fixture.data.path().join("tmp")).unwrap();
+    let error = fixture.fill(&wanted).await.unwrap_err().error;
+    assert!(error.is_local() && !error.is_temporary(), "{error:?}");
+    assert_eq!(fixture.requests(), 0);
+}
+
+#[test]
+fn a_cache_needs_a_runtime() {
+    let data = tempfile::tempdir().unwrap();
+    let http = UpstreamHttp::start(upstream_http::Config::new("test")).unwrap();
+    let opened = DownloadCache::open(Config::new(data.path()), http, |_| {});
+    assert!(matches!(opened, Err(Error::NoRuntime)));
+}
+
+#[test]
+fn waiters_hear_of_a_runtime_that_stops() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (fixture, _gate, waiter) = runtime.block_on(async {
+        let fixture = Fixture::new();
+        let (_, wanted) = fixture.file(1 << 20);
+        let gate = fixture.upstream.hold_after(PATH, 300_000);
+        let mut waiter = fixture.waiter(&wanted).await;
+        soon(waiter.next()).await.unwrap().unwrap();
+        (fixture, gate, waiter)
+    });
+    runtime.shutdown_timeout(SOON);
+    let other = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = other.block_on(async move {
+        let mut waiter = waiter;
+        loop {
+            if let Err(error) = soon(waiter.next()).await.expect("an error comes before the end") {
+                break error;
+            }
+        }
+    });
+    assert!(matches!(error, Error::Abandoned), "{error:?}");
+    assert_eq!(fixture.unfinished(), 0);
+    assert_eq!(fixture.cache.stats().fills_running, 0);
+}
