@@ -235,10 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cargo_that_runs_the_tests_is_there() {
+    fn the_cargo_that_runs_the_tests_is_there_and_the_toolchains_that_are_named_run() {
         assert!(cargo_available());
-        for toolchain in toolchains() {
-            assert!(!toolchain.contains(' '), "{toolchain:?}");
+        let nightly = toolchains().into_iter().find(|name| name.starts_with("nightly-"));
+        if let Some(nightly) = nightly {
+            let version = CargoProject::new().cargo_ok(&[&format!("+{nightly}"), "--version"]);
+            assert!(version.contains("nightly"), "{version}");
         }
     }
 }

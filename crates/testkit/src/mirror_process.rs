@@ -6,6 +6,7 @@ mod settings;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,7 +31,8 @@ pub struct MirrorProcess {
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    /// Behind a lock, so that a test can end the process while its threads talk to it.
+    child: Mutex<Child>,
     stdout: Collected,
     stderr: Collected,
     authority: String,
@@ -130,34 +132,37 @@ impl MirrorProcess {
 
     /// The process, for `/proc`.
     pub fn id(&self) -> u32 {
-        self.running.child.id()
+        self.running.child().id()
     }
 
     /// Whether it has not ended.
-    pub fn is_running(&mut self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.running.status().is_none()
     }
 
     /// Waits for it to end by itself; `None` if it did not within `timeout`.
-    pub fn wait_end(&mut self, timeout: Duration) -> Option<ExitStatus> {
+    pub fn wait_end(&self, timeout: Duration) -> Option<ExitStatus> {
         eventually(timeout, || self.running.status())
     }
 
     /// Asks it to end (SIGTERM) and does not wait.
     pub fn ask_to_end(&self) {
-        // ESRCH: it has ended already.
-        let _ = kill_process(Pid::from_child(&self.running.child), Signal::TERM);
+        let mut child = self.running.child();
+        // Only as long as it was not waited for is the id surely its own.
+        if child.try_wait().expect("a child can be waited for").is_none() {
+            kill_process(Pid::from_child(&child), Signal::TERM).expect("it is our child");
+        }
     }
 
     /// Asks it to end and waits for that. Panics with the log if it takes more than a minute.
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub fn terminate(&self) -> ExitStatus {
         self.ask_to_end();
         let status = self.wait_end(END);
         status.unwrap_or_else(|| panic!("it did not end within {END:?} of SIGTERM\n{}", self.log()))
     }
 
     /// Kills it as a power cut would (SIGKILL).
-    pub fn kill9(&mut self) {
+    pub fn kill9(&self) {
         self.running.kill();
     }
 
@@ -186,7 +191,7 @@ impl Running {
         let stdout = Collected::of(child.stdout.take().expect("it is piped"));
         let stderr = Collected::of(child.stderr.take().expect("it is piped"));
         let mut running = Self {
-            child,
+            child: Mutex::new(child),
             stdout,
             stderr,
             authority: String::new(),
@@ -202,14 +207,19 @@ impl Running {
         running
     }
 
-    fn status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be waited for")
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kill(&mut self) {
+    fn status(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("a child can be waited for")
+    }
+
+    fn kill(&self) {
+        let mut child = self.child();
         // It may have ended by itself.
-        let _ = self.child.kill();
-        self.child.wait().expect("a killed child ends");
+        let _ = child.kill();
+        child.wait().expect("a killed child ends");
     }
 }
 

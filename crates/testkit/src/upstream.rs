@@ -8,6 +8,7 @@ mod play;
 mod request_log;
 mod server;
 mod state;
+mod validators;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,21 +21,9 @@ pub use fault::{Fault, Times};
 pub use gate::Gate;
 pub use request_log::LoggedRequest;
 use state::Shared;
+pub use validators::Validators;
 
 use crate::BuiltCrate;
-
-/// Which validators an upstream sends with what it has; it honours those that it sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validators {
-    /// Neither.
-    None,
-    /// `ETag`, a digest of the bytes.
-    Etag,
-    /// `Last-Modified`, another second for each change.
-    LastModified,
-    /// Both, which is the default.
-    Both,
-}
 
 /// A sparse registry with its downloads, on a port of its own on 127.0.0.1. It ends when it is dropped.
 ///
@@ -58,7 +47,6 @@ enum Power {
 
 impl FakeUpstream {
     /// Starts an empty one. Panics if the machine has no port left.
-    #[expect(clippy::new_without_default, reason = "starting a server is not a default")]
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("127.0.0.1 always has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");

@@ -15,7 +15,7 @@ const SERVES: &str = "env >&2; echo \"args $*\" >&2; echo \"listening on http://
 fn starts_talks_and_ends() {
     let upstream = FakeUpstream::start();
     upstream.serve_at("/hello", b"hello");
-    let mut mirror = stand_in(&upstream, SERVES).arg("--offline").start();
+    let mirror = stand_in(&upstream, SERVES).arg("--offline").start();
     assert!(mirror.wait_for_log("args --listen 127.0.0.1:0 --offline\n", Duration::from_secs(10)));
     let sparse = format!("MIRROR_UPSTREAM__SPARSE={}\n", upstream.sparse_url());
     assert!(

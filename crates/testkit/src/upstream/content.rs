@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use registry::{Checksum, DownloadTemplate};
 
-use super::Validators;
+use super::validators::{Validators, not_modified};
 use crate::BuiltCrate;
-use crate::http::{Head, header};
+use crate::http::Head;
 use crate::krate::index_path;
 
 /// A version, by name and version.
@@ -241,7 +241,7 @@ impl Content {
             headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
             body: Arc::clone(&stored.bytes),
         };
-        let validators = self.validators.of(stored);
+        let validators = self.validators.of(stored.checksum, stored.revision);
         if conditional && not_modified(request, &validators) {
             answer = Answer {
                 status: 304,
@@ -272,32 +272,6 @@ impl Content {
             .or_else(|| self.download_paths.get(&plain))?;
         Some((self.crate_files.get(key)?, "application/gzip"))
     }
-}
-
-impl Validators {
-    fn of(self, stored: &Stored) -> Vec<(String, String)> {
-        let etag = ("ETag".to_owned(), format!("\"{}\"", &stored.checksum.to_hex()[..32]));
-        // One second for each change: what counts is that two contents never have the same time.
-        let (hours, rest) = ((stored.revision / 3600) % 24, stored.revision % 3600);
-        let time = format!("Mon, 01 Jan 2024 {hours:02}:{:02}:{:02} GMT", rest / 60, rest % 60);
-        let time = ("Last-Modified".to_owned(), time);
-        match self {
-            Self::None => Vec::new(),
-            Self::Etag => vec![etag],
-            Self::LastModified => vec![time],
-            Self::Both => vec![etag, time],
-        }
-    }
-}
-
-/// `If-None-Match` decides where it is given, as RFC 9110 wants; a time must be the very one that was sent.
-fn not_modified(request: &Head, validators: &[(String, String)]) -> bool {
-    if let Some(given) = request.header("if-none-match") {
-        let etag = header(validators, "etag");
-        return etag.is_some_and(|etag| given.split(',').any(|one| one.trim().trim_start_matches("W/") == etag));
-    }
-    let given = request.header("if-modified-since");
-    given.is_some() && given == header(validators, "last-modified")
 }
 
 fn vers(line: &str) -> Option<String> {
