@@ -23,6 +23,7 @@ type Piece = Result<Option<Bytes>, Error>;
 pub struct Body {
     pieces: mpsc::Receiver<Piece>,
     content_length: Option<u64>,
+    deadline: Option<Instant>,
     url: String,
     finished: bool,
 }
@@ -39,12 +40,24 @@ impl Body {
                 self.finished = true;
                 None
             }
-            failed => {
+            Some(Err(error)) => {
                 self.finished = true;
-                let error = failed.and_then(Result::err).unwrap_or(Error::Stopped);
                 Some(Err(error))
             }
+            None => {
+                self.finished = true;
+                Some(Err(self.cut()))
+            }
         }
+    }
+
+    /// Why the channel has closed without an end.
+    fn cut(&self) -> Error {
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let url = self.url.clone();
+            return Error::Deadline { url };
+        }
+        Error::Stopped
     }
 
     /// All of it in one piece, if it is at most `limit` bytes.
@@ -52,25 +65,20 @@ impl Body {
     /// # Errors
     /// Those of the transfer, and [`Error::TooLarge`].
     pub async fn collect(mut self, limit: u64) -> Result<Bytes, Error> {
-        let too_large = || Error::TooLarge {
-            url: self.url.clone(),
-            limit_bytes: limit,
-        };
-        if self.content_length.is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
         let mut all = BytesMut::new();
-        while let Some(bytes) = self.next().await {
+        let mut total_bytes = self.content_length.unwrap_or(0);
+        while total_bytes <= limit {
+            let Some(bytes) = self.next().await else {
+                return Ok(all.freeze());
+            };
             let bytes = bytes?;
-            if (all.len() + bytes.len()) as u64 > limit {
-                return Err(Error::TooLarge {
-                    url: self.url,
-                    limit_bytes: limit,
-                });
-            }
+            total_bytes = total_bytes.max((all.len() + bytes.len()) as u64);
             all.extend_from_slice(&bytes);
         }
-        Ok(all.freeze())
+        Err(Error::TooLarge {
+            url: self.url,
+            limit_bytes: limit,
+        })
     }
 }
 
@@ -108,6 +116,7 @@ impl Limits {
         let body = Body {
             pieces,
             content_length,
+            deadline: self.deadline,
             url: self.url.clone(),
             finished: false,
         };
@@ -136,11 +145,8 @@ pub(crate) async fn pump(
     tokio::select! {
         () = carry => {}
         () = sender.closed() => {}
-        () = deadline => {
-            let url = limits.url.clone();
-            // Not waited for: a reader who is that late finds the channel cut, which is an error too.
-            let _ = sender.try_send(Err(Error::Deadline { url }));
-        }
+        // The reader finds the channel cut, and knows the deadline too.
+        () = deadline => {}
     }
 }
 

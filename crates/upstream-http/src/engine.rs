@@ -12,7 +12,7 @@ use awc::{
 };
 
 use crate::{
-    Authority, Error, ProxyChoice, Request, UpstreamUrl,
+    Authority, Error, ProxyChoice, Request, Token, UpstreamUrl,
     body::Limits,
     client::Shared,
     connect::{ATTEMPT, Attempt, Connector, Dialler, tls_error},
@@ -137,6 +137,13 @@ impl Engine {
         }
     }
 
+    /// The host's token, which no redirect may lure into plain http.
+    fn token(&self, url: &UpstreamUrl, request: &Request) -> Option<Token> {
+        let asked_so = !request.url.is_https() && request.url.authority() == url.authority();
+        let token = self.shared.trust.token(url.authority());
+        token.filter(|_| url.is_https() || asked_so)
+    }
+
     fn wants_http1(&self, url: &UpstreamUrl) -> bool {
         url.is_https()
             && (!self.shared.config.http2
@@ -159,7 +166,7 @@ impl Engine {
         for (name, value) in request.checked_headers()? {
             ask = ask.append_header((name, value));
         }
-        if let Some(token) = self.shared.trust.token(url.authority()) {
+        if let Some(token) = self.token(url, request) {
             ask = ask.insert_header((header::AUTHORIZATION, token.header_value()));
         }
         let plain_proxy = attempt.route.proxy().filter(|_| !url.is_https());

@@ -16,6 +16,7 @@ mod request;
 mod stream;
 mod tls;
 mod trust;
+mod tunnel;
 mod url;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod http2;
 mod proxies;
 mod redirects;
 mod server;

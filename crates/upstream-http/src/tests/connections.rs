@@ -145,7 +145,9 @@ fn nobody_listening_and_no_such_host_are_told_apart() {
             .unwrap_err();
         assert!(matches!(error, Error::Connect { .. }), "{error}");
         assert!(error.to_string().contains("refused"), "{error}");
-        let error = get(&client, url("http://nowhere.invalid/")).await.unwrap_err();
+        // A label is too long for any name server to be asked.
+        let nowhere = format!("http://{}.invalid/", "a".repeat(64));
+        let error = get(&client, url(&nowhere)).await.unwrap_err();
         assert!(matches!(error, Error::Resolve { .. }), "{error}");
         assert!(error.is_transient());
     });
@@ -159,4 +161,29 @@ fn a_host_with_a_dead_address_is_reached_by_the_other() {
     client.trust(format!("localhost:{}", server.port()).parse().unwrap(), None);
     let url = url(&format!("http://localhost:{}/", server.port()));
     assert_eq!(run(fetch(&client, url)).unwrap().1, b"hello");
+}
+
+#[test]
+fn the_last_handle_takes_the_pool_along() {
+    let server = Server::saying(|| Reply::Keep(ok("hello")));
+    let client = client_for(&server);
+    run(fetch(&client, server.url("/"))).unwrap();
+    drop(client.clone());
+    run(fetch(&client, server.url("/"))).unwrap();
+    assert_eq!(server.connections(), 1);
+    drop(client);
+    server.wait_closed(1);
+}
+
+#[test]
+fn everything_may_cross_threads() {
+    fn crosses<T: Send>(_: T) {}
+    let server = Server::saying(|| Reply::Keep(ok("hello")));
+    let client = client_for(&server);
+    crosses(client.get(Request::get(server.url("/"), LIMIT)));
+    crosses(client.probe(server.url("/")));
+    let mut body = run(get(&client, server.url("/"))).unwrap().body;
+    crosses(body.next());
+    crosses(body.collect(LIMIT));
+    crosses(Error::Stopped);
 }

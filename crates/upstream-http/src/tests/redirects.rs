@@ -179,6 +179,18 @@ fn the_token_goes_to_its_hosts_only() {
 }
 
 #[test]
+fn no_redirect_lures_a_token_into_plain_http() {
+    let registry = Server::saying(|| Reply::Keep(ok("hello")));
+    let lure = redirect_to(302, &registry.url("/").to_string());
+    let server = Server::saying(move || Reply::Keep(lure.clone()));
+    let client = start(config());
+    client.trust(registry.authority(), Some(Token::new("secret").unwrap()));
+    client.trust(server.authority(), None);
+    fetched(&server, &client, "/").unwrap();
+    assert_eq!(registry.seen()[0].header("Authorization"), None);
+}
+
+#[test]
 fn a_token_is_never_shown_and_must_fit_a_header() {
     let token = Token::new("secret").unwrap();
     assert!(!format!("{token:?}").contains("secret"));

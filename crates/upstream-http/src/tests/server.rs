@@ -52,9 +52,18 @@ struct Log {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     log: Mutex<Log>,
     changed: Condvar,
+}
+
+impl State {
+    /// The number of a new connection.
+    pub fn count(&self) -> usize {
+        let mut log = self.log.lock().unwrap();
+        log.connections += 1;
+        log.connections
+    }
 }
 
 /// Listens until the process ends.
@@ -63,7 +72,7 @@ pub(super) struct Server {
     state: Arc<State>,
 }
 
-type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
+pub(super) type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 impl Server {
     pub fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
@@ -82,7 +91,8 @@ impl Server {
         })
     }
 
-    fn listen(
+    /// With a protocol of its own, which may leave the script alone.
+    pub fn listen(
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
         serve: impl Fn(TcpStream, &State, &Script) + Send + Sync + 'static,
     ) -> Self {
@@ -142,7 +152,7 @@ impl Server {
 }
 
 /// What no test takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 fn serve(mut io: TcpStream, state: &State, script: &Script) {
     io.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -167,11 +177,7 @@ fn tunnel(mut io: TcpStream, port: u16) {
 
 /// Answers requests until the script or the client ends it; the port of a tunnel that is to follow.
 fn converse(mut io: impl Read + Write, state: &State, script: &Script) -> Option<u16> {
-    let connection = {
-        let mut log = state.log.lock().unwrap();
-        log.connections += 1;
-        log.connections
-    };
+    let connection = state.count();
     loop {
         let head = read_head(&mut io)?;
         let seen = Seen { connection, head };

@@ -18,9 +18,9 @@ use crate::{Error, ProxyConfig, UpstreamHttp, UpstreamUrl, tls};
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
 
 /// A root certificate, and a server's that it issued.
-struct Issued {
+pub(super) struct Issued {
     folder: TempDir,
-    server: Arc<ServerConfig>,
+    pub server: Arc<ServerConfig>,
 }
 
 impl Issued {
@@ -52,11 +52,11 @@ impl Issued {
         Some(Self { folder, server })
     }
 
-    fn localhost() -> Option<Self> {
+    pub fn localhost() -> Option<Self> {
         Self::new("DNS:localhost,IP:127.0.0.1")
     }
 
-    fn client(&self) -> UpstreamHttp {
+    pub fn client(&self) -> UpstreamHttp {
         let mut config = config();
         config.ca_file = Some(self.folder.path().join("ca.pem"));
         start(config)
@@ -79,11 +79,11 @@ fn server_config(folder: &Path) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn https(server: &Server, path: &str) -> UpstreamUrl {
+pub(super) fn https(server: &Server, path: &str) -> UpstreamUrl {
     format!("https://127.0.0.1:{}{path}", server.port()).parse().unwrap()
 }
 
-fn trusted(client: UpstreamHttp, server: &Server) -> UpstreamHttp {
+pub(super) fn trusted(client: UpstreamHttp, server: &Server) -> UpstreamHttp {
     client.trust(server.authority(), None);
     client
 }
