@@ -164,12 +164,30 @@ impl Error {
         }
     }
 
+    /// A status other than 200: final, or worth another attempt.
+    pub(crate) fn status(url: &UpstreamUrl, status: u16, retry_after: Option<Duration>) -> Self {
+        let url = shown(url);
+        match status {
+            400..=499 if !matches!(status, 408 | 429) => Self::Refused { url, status },
+            _ => Self::Status {
+                url,
+                status,
+                retry_after,
+            },
+        }
+    }
+
     pub(crate) fn upstream(url: &UpstreamUrl, error: upstream_http::Error) -> Self {
         match error {
             upstream_http::Error::TooLarge { limit_bytes, .. } => Self::TooLarge {
                 url: shown(url),
                 limit_bytes,
             },
+            // An error page that is also badly framed says its status all the same.
+            upstream_http::Error::Framing {
+                status: Some(status @ 400..=599),
+                ..
+            } => Self::status(url, status, None),
             other => Self::Upstream(Arc::new(other)),
         }
     }

@@ -124,18 +124,8 @@ impl Transfer<'_> {
     }
 
     fn check_head(&self, response: &Response) -> Result<(), Error> {
-        let url = || shown(self.url);
-        let status = response.status;
-        match status {
-            200 => {}
-            400..=407 | 409..=428 | 430..=499 => return Err(Error::Refused { url: url(), status }),
-            _ => {
-                return Err(Error::Status {
-                    url: url(),
-                    status,
-                    retry_after: response.retry_after,
-                });
-            }
+        if response.status != 200 {
+            return Err(Error::status(self.url, response.status, response.retry_after));
         }
         match response.content_length {
             Some(size_bytes) if size_bytes > self.running.cache.free_bytes() => Err(Error::NoSpace {

@@ -159,3 +159,20 @@ fn waiters_hear_of_a_runtime_that_stops() {
     assert_eq!(fixture.unfinished(), 0);
     assert_eq!(fixture.cache.stats().fills_running, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_panics_hangs_nobody() {
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1000);
+    let http = fixture.cache.inner.upstream.clone();
+    let config = Config::new(fixture.data.path());
+    let cache = DownloadCache::open(config, http, |event| panic!("as this test wants: {event:?}")).unwrap();
+    let fetched = cache.fetch(wanted.clone(), fixture.url(PATH)).await.unwrap();
+    let CrateFile::Filling(waiter) = fetched else {
+        panic!("it is kept already");
+    };
+    let error = read(waiter).await.unwrap_err().error;
+    assert!(matches!(error, Error::Abandoned), "{error:?}");
+    assert_eq!(cache.drain(SOON).await, 0);
+    assert!(whole(&cache.kept(&wanted.checksum).unwrap().unwrap()) == bytes);
+}

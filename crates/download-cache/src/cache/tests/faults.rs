@@ -243,3 +243,68 @@ async fn an_empty_file_is_none_even_if_the_index_says_so() {
     let error = fixture.failure(&wanted).await;
     assert!(matches!(error, Error::Empty { .. }), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wrong_body_of_any_size_is_ever_whole() {
+    let held_back = HELD_BACK as usize;
+    for size in [
+        1,
+        1000,
+        held_back - 1,
+        held_back,
+        held_back + 1,
+        held_back + 40_000,
+        300_000,
+    ] {
+        for fault in [
+            None,
+            Some(Fault::Chunked),
+            Some(Fault::ContentLengthTooSmall),
+            Some(Fault::ChunkedCut),
+        ] {
+            let fixture = Fixture::new();
+            let (right, wanted) = fixture.file(size);
+            // Wrong in its very last byte.
+            let mut wrong = right.clone();
+            wrong[size - 1] ^= 1;
+            fixture.upstream.serve_at(PATH, &wrong);
+            let name = format!("{fault:?} of {size} bytes");
+            if let Some(fault) = fault {
+                fixture.upstream.fault(PATH, fault, Times::Always);
+            }
+            let cut = fixture.fill(&wanted).await.unwrap_err();
+            assert!(right.starts_with(&cut.bytes), "{name}");
+            assert!(
+                cut.bytes.len() <= size.saturating_sub(held_back),
+                "{name}: {}",
+                cut.bytes.len()
+            );
+            assert!(fixture.cache.kept(&wanted.checksum).unwrap().is_none(), "{name}");
+            assert_eq!(fixture.unfinished(), 0, "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_bodies_of_all_sizes_are_kept() {
+    let held_back = HELD_BACK as usize;
+    for size in [1, held_back - 1, held_back, held_back + 1, 300_001] {
+        let fixture = Fixture::new();
+        let (bytes, wanted) = fixture.file(size);
+        let mut waiter = fixture.waiter(&wanted).await;
+        assert_eq!(soon(waiter.head()).await.unwrap(), Some(size as u64));
+        assert!(read(waiter).await.unwrap() == bytes, "{size} bytes");
+        let kept = fixture.cache.kept(&wanted.checksum).unwrap().unwrap();
+        assert!(whole(&kept) == bytes, "{size} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_page_without_a_length_is_known_by_its_status() {
+    let page = b"HTTP/1.1 503 Service Unavailable\r\n\r\nsorry".to_vec();
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1000);
+    fixture.upstream.fault(PATH, Fault::Raw(page), Times::N(2));
+    assert!(fixture.fill(&wanted).await.unwrap() == bytes);
+    assert_eq!(fixture.requests(), 3);
+}

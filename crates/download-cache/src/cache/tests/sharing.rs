@@ -180,3 +180,28 @@ async fn waiting_for_a_turn_and_the_fill_have_a_deadline() {
     let late = read(second).await.unwrap_err().error;
     assert!(late.is_temporary(), "{late:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_that_ends_while_others_ask_is_not_begun_again() {
+    let fixture = Arc::new(Fixture::new());
+    for number in 0..100 {
+        let path = format!("/files/{number}.crate");
+        let bytes = noise(number + 1);
+        fixture.upstream.serve_at(&path, &bytes);
+        let mut callers = Vec::new();
+        for _ in 0..8 {
+            let (fixture, path, wanted) = (fixture.clone(), path.clone(), wanted(&bytes));
+            callers.push(tokio::spawn(async move {
+                let url = fixture.url(&path);
+                match fixture.cache.fetch(wanted, url).await.unwrap() {
+                    CrateFile::Kept(kept) => whole(&kept),
+                    CrateFile::Filling(waiter) => read(waiter).await.unwrap(),
+                }
+            }));
+        }
+        for caller in callers {
+            assert_eq!(caller.await.unwrap(), bytes);
+        }
+        assert_eq!(fixture.upstream.count(&path), 1);
+    }
+}
