@@ -54,8 +54,9 @@ impl Database {
         if found > migrate::count(steps) {
             return Err(newer(path, found, migrate::count(steps)));
         }
-        settle(&writer, durability).map_err(failed("set up the connection"))?;
+        guard(&writer).map_err(failed("set up the connection"))?;
         check(&writer, "quick_check", path)?;
+        settle(&writer, durability).map_err(failed("set up the connection"))?;
         migrate::migrate(&mut writer, steps).map_err(failed("bring the layout up to date"))?;
         let readers = (0..READERS)
             .map(|_| open_reader(path))
@@ -209,7 +210,8 @@ fn refuse_newer_header(path: &Path, known: i64) -> Result<(), Error> {
     }
 }
 
-/// The layout, WAL included. Should it turn out newer, closing the connection must not move the WAL into the file.
+/// The layout, WAL included. Should it turn out newer, or the file damaged, closing the connection must not move the WAL
+/// into the file.
 fn look_at_layout(connection: &Connection) -> rusqlite::Result<i64> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -223,8 +225,7 @@ fn settle(writer: &Connection, durability: Durability) -> rusqlite::Result<()> {
         Durability::Derived => "NORMAL",
         Durability::Truth => "FULL",
     };
-    writer.pragma_update(None, "synchronous", synchronous)?;
-    guard(writer)
+    writer.pragma_update(None, "synchronous", synchronous)
 }
 
 fn guard(connection: &Connection) -> rusqlite::Result<()> {
@@ -353,3 +354,6 @@ pub(crate) fn signed(count: u64) -> i64 {
 pub(crate) fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

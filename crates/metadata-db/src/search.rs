@@ -78,11 +78,26 @@ impl Query {
     }
 }
 
-/// The ids and ranks of the crates whose texts have the words, then of those whose names have the text anywhere.
-const BY_WORDS: &str = "SELECT rowid AS id, bm25(crate_search, 10.0, 5.0, 3.0, 1.0) AS rank
-    FROM crate_search WHERE crate_search MATCH :words";
-const BY_NAME_ALONE: &str = "SELECT NULL AS id, NULL AS rank WHERE :words IS NOT NULL AND 0";
+/// Where a search looks besides names: once with ranks, and once without, to count.
+#[derive(Debug, Clone, Copy)]
+struct Texts {
+    ranked: &'static str,
+    counted: &'static str,
+}
 
+const BY_WORDS: Texts = Texts {
+    ranked: "SELECT rowid AS id, bm25(crate_search, 10.0, 5.0, 3.0, 1.0) AS rank
+        FROM crate_search WHERE crate_search MATCH :words",
+    counted: "SELECT rowid AS id, NULL AS rank FROM crate_search WHERE crate_search MATCH :words",
+};
+
+const NO_TEXTS: &str = "SELECT NULL AS id, NULL AS rank WHERE :words IS NOT NULL AND 0";
+const BY_NAME_ALONE: Texts = Texts {
+    ranked: NO_TEXTS,
+    counted: NO_TEXTS,
+};
+
+/// What the texts have, and the crates whose names have the query anywhere.
 fn found_in(texts: &str) -> String {
     format!(
         "WITH texts AS MATERIALIZED ({texts}),
@@ -140,10 +155,9 @@ impl MetadataDb {
     }
 }
 
-fn find(snapshot: &Transaction<'_>, query: &Query, texts: &str, mut page: SearchPage) -> rusqlite::Result<SearchPage> {
-    let found = found_in(texts);
+fn find(snapshot: &Transaction<'_>, query: &Query, texts: Texts, mut page: SearchPage) -> rusqlite::Result<SearchPage> {
     page.total = snapshot
-        .prepare_cached(&format!("{found} SELECT count(*) FROM found"))?
+        .prepare_cached(&format!("{} SELECT count(*) FROM found", found_in(texts.counted)))?
         .query_row(named_params! { ":name": query.name, ":words": query.words }, |row| {
             row.get(0).map(unsigned)
         })?;
@@ -152,7 +166,7 @@ fn find(snapshot: &Transaction<'_>, query: &Query, texts: &str, mut page: Search
         return Ok(page);
     }
     let ids: Vec<i64> = snapshot
-        .prepare_cached(&format!("{found} {BEST_FIRST}"))?
+        .prepare_cached(&format!("{} {BEST_FIRST}", found_in(texts.ranked)))?
         .query_map(
             named_params! {
                 ":name": query.name,

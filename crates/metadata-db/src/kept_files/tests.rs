@@ -1,1 +1,115 @@
+use std::collections::HashSet;
 
+use super::*;
+use crate::metadata::tests::{kept, manifest_of, name, scratch, version};
+
+fn versions(db: &MetadataDb, crate_name: &str) -> Vec<String> {
+    let rows = db.kept_versions(&name(crate_name)).unwrap();
+    rows.iter().map(|row| row.version.to_string()).collect()
+}
+
+#[test]
+fn a_kept_file_is_found_by_every_spelling_of_its_name_and_by_its_checksum() {
+    let (_dir, db) = scratch();
+    let mut file = kept("Serde-Json", "1.0.0+build.1");
+    file.size_bytes = 1 << 40;
+    db.record_kept(&file).unwrap();
+    let expected = KeptRow {
+        name: file.name.clone(),
+        version: file.version.clone(),
+        checksum: file.checksum,
+        size_bytes: 1 << 40,
+        kept_at: 1000,
+        unparsable: None,
+        served_count: 0,
+        last_served: None,
+    };
+    for spelled in ["Serde-Json", "serde_json", "SERDE-JSON"] {
+        let found = db.kept_file(&name(spelled), &file.version).unwrap();
+        assert_eq!(found.as_ref(), Some(&expected));
+    }
+    assert_eq!(db.kept_by_checksum(&file.checksum).unwrap(), Some(expected));
+    assert_eq!(db.kept_file(&name("serde_json"), &version("1.0.0")).unwrap(), None);
+    assert_eq!(db.kept_file(&name("serdejson"), &file.version).unwrap(), None);
+}
+
+#[test]
+fn recording_again_replaces_and_counts_once() {
+    let (_dir, db) = scratch();
+    let mut file = kept("serde", "1.0.0");
+    db.record_kept(&file).unwrap();
+    let old = file.checksum;
+    file.checksum = Checksum::of(b"other bytes");
+    file.size_bytes = 7;
+    file.manifest = ManifestState::Unparsable("`x` is a symlink".to_owned());
+    db.record_kept(&file).unwrap();
+    let row = db.kept_file(&file.name, &file.version).unwrap().unwrap();
+    assert_eq!((row.checksum, row.size_bytes), (file.checksum, 7));
+    assert_eq!(row.unparsable.as_deref(), Some("`x` is a symlink"));
+    assert_eq!(db.kept_by_checksum(&old).unwrap(), None);
+    let totals = db.totals().unwrap();
+    assert_eq!((totals.files, totals.bytes, totals.crates), (1, 7, 1));
+}
+
+#[test]
+fn forgetting_takes_the_versions_and_then_the_crate() {
+    let (_dir, db) = scratch();
+    let (old, new) = (kept("serde", "1.9.0"), kept("serde", "1.10.0"));
+    db.record_kept_all(&[old.clone(), new.clone()]).unwrap();
+    assert_eq!(versions(&db, "serde"), ["1.10.0", "1.9.0"]);
+    assert!(db.forget_kept(&new.checksum).unwrap());
+    assert_eq!(versions(&db, "serde"), ["1.9.0"]);
+    assert_eq!(db.search("serde", 1, 1).unwrap().hits[0].newest.as_str(), "1.9.0");
+    assert!(db.forget_kept(&old.checksum).unwrap());
+    assert!(!db.forget_kept(&old.checksum).unwrap());
+    assert_eq!(db.search("serde", 1, 1).unwrap().total, 0);
+    assert_eq!(db.totals().unwrap(), Totals::default());
+    db.integrity_check().unwrap();
+}
+
+#[test]
+fn one_checksum_may_stand_for_several_versions() {
+    let (_dir, db) = scratch();
+    let (mut a, mut b) = (kept("aa", "1.0.0"), kept("bb", "1.0.0"));
+    (a.checksum, b.checksum) = (Checksum::of(b"same"), Checksum::of(b"same"));
+    db.record_kept_all(&[a.clone(), b]).unwrap();
+    assert!(db.forget_kept(&a.checksum).unwrap());
+    assert_eq!(db.totals().unwrap(), Totals::default());
+}
+
+#[test]
+fn all_kept_files_are_listed() {
+    let (_dir, db) = scratch();
+    let files: Vec<_> = (0..20).map(|at| kept(&format!("c{at}"), "1.0.0")).collect();
+    db.record_kept_all(&files).unwrap();
+    let expected: HashSet<Checksum> = files.iter().map(|file| file.checksum).collect();
+    assert_eq!(db.kept_checksums().unwrap(), expected);
+    let mut visited = HashSet::new();
+    db.for_each_kept(|row| {
+        visited.insert(row.checksum);
+    })
+    .unwrap();
+    assert_eq!(visited, expected);
+}
+
+#[test]
+fn the_crate_speaks_with_the_words_of_its_newest_release() {
+    let (_dir, db) = scratch();
+    let described = |vers, words: &str| {
+        let mut file = kept("serde", vers);
+        manifest_of(&mut file).description = Some(words.to_owned());
+        file
+    };
+    let description = || db.search("serde", 1, 1).unwrap().hits[0].description.clone().unwrap();
+    db.record_kept(&described("1.0.0", "first")).unwrap();
+    db.record_kept(&described("2.0.0-alpha.1", "alpha")).unwrap();
+    assert_eq!(description(), "first");
+    db.record_kept(&described("0.9.0", "old")).unwrap();
+    assert_eq!(description(), "first");
+    db.record_kept(&described("1.0.0", "first, corrected")).unwrap();
+    assert_eq!(description(), "first, corrected");
+    db.record_kept(&described("1.1.0", "second")).unwrap();
+    assert_eq!(description(), "second");
+    assert_eq!(db.search("corrected", 1, 1).unwrap().total, 0);
+    assert_eq!(db.search("second", 1, 1).unwrap().total, 1);
+}
