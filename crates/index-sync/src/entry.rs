@@ -1,0 +1,53 @@
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use registry::{IndexFile, IndexPath};
+
+use crate::{BlobId, Listed};
+
+/// One index file as it is published.
+#[derive(Debug)]
+pub struct IndexEntry {
+    /// The file.
+    pub bytes: Bytes,
+    /// Its git blob id, which is also its strong ETag.
+    pub id: BlobId,
+    versions: OnceLock<HashMap<String, Listed>>,
+}
+
+impl IndexEntry {
+    pub(crate) fn new(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let id = BlobId::of(&bytes);
+        Self {
+            bytes,
+            id,
+            versions: OnceLock::new(),
+        }
+    }
+
+    /// What it takes in memory, in bytes: the file, and a table of its versions, which is no larger.
+    pub(crate) fn weight(&self) -> u64 {
+        2 * self.bytes.len() as u64 + 512
+    }
+
+    /// The version's line, by its exact text. The first call reads the file, later ones a table.
+    pub(crate) fn find(&self, path: &IndexPath, vers: &str) -> Option<&Listed> {
+        self.versions.get_or_init(|| self.read(path)).get(vers)
+    }
+
+    fn read(&self, path: &IndexPath) -> HashMap<String, Listed> {
+        let file = IndexFile::parse_readable(&self.bytes, path);
+        let listed = file.lines().iter().filter_map(|line| {
+            let spelled = line.name.parse().ok()?;
+            let listed = Listed {
+                checksum: line.checksum,
+                spelled,
+                yanked: line.yanked,
+            };
+            Some((line.vers.as_ref().to_owned(), listed))
+        });
+        listed.collect()
+    }
+}

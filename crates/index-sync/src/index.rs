@@ -1,0 +1,329 @@
+mod config_json;
+mod refresh;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use metadata_db::{DecisionsDb, MetadataDb};
+use registry::{Checksum, CrateName, CrateVersion, IndexPath, UpstreamConfig};
+use tokio::runtime::Handle;
+use upstream_http::UpstreamHttp;
+
+use crate::freshness::{Asked, Freshness};
+use crate::memory::{Remembered, locked};
+use crate::publisher::Publisher;
+use crate::single_flight::{Landing, SingleFlight};
+use crate::upstream_sparse::UpstreamSparse;
+use crate::{Ask, Config, Error, IndexEntry, IndexStatus, Listed, Mode, PublishedTree, Repository, TreeFile};
+
+/// How long a client waits for upstream when there is an older answer to give it.
+const PATIENCE_WITH_ANSWER: Duration = Duration::from_secs(5);
+/// How long it waits when there is none: cargo gives up after 30 seconds without a byte.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// What time it is; tests have their own.
+pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+type KeptOrServed = Arc<dyn Fn(&Checksum) -> bool + Send + Sync>;
+
+/// The published index, and the way by which index files of the sparse upstream come into it. Cheap to clone.
+#[derive(Clone)]
+pub struct Index {
+    inner: Arc<Inner>,
+}
+
+/// What all clones and all requests under way share.
+struct Inner {
+    config: Config,
+    clock: Clock,
+    runtime: Handle,
+    tree: PublishedTree,
+    publisher: Publisher,
+    metadata: Arc<MetadataDb>,
+    decisions: Arc<DecisionsDb>,
+    upstream: Option<UpstreamSparse>,
+    kept_or_served: KeptOrServed,
+    mode: Mutex<Mode>,
+    freshness: Mutex<Freshness>,
+    flights: Arc<SingleFlight<Asked>>,
+    upstream_config: Mutex<Option<UpstreamConfig>>,
+    /// One removal at a time: each counts those before it.
+    removals: tokio::sync::Mutex<()>,
+    refused: AtomicU64,
+    changed_lines: AtomicU64,
+    held: AtomicU64,
+}
+
+impl Index {
+    /// Starts the publisher. To be called inside a tokio runtime, on which requests to upstream run from then on; blocks
+    /// for as long as it takes to count the published files.
+    ///
+    /// `kept_or_served` says whether the crate file of a checksum was ever kept or served here; it may block a little.
+    ///
+    /// # Errors
+    /// An upstream address that cannot be used, or a repository or database that cannot be read.
+    pub fn open(
+        config: Config,
+        repository: Repository,
+        metadata: Arc<MetadataDb>,
+        decisions: Arc<DecisionsDb>,
+        upstream: Option<UpstreamHttp>,
+        kept_or_served: Arc<dyn Fn(&Checksum) -> bool + Send + Sync>,
+    ) -> Result<Self, Error> {
+        let clock: Clock = Arc::new(SystemTime::now);
+        Self::open_at(clock, config, repository, metadata, decisions, upstream, kept_or_served)
+    }
+
+    pub(crate) fn open_at(
+        clock: Clock,
+        config: Config,
+        repository: Repository,
+        metadata: Arc<MetadataDb>,
+        decisions: Arc<DecisionsDb>,
+        upstream: Option<UpstreamHttp>,
+        kept_or_served: KeptOrServed,
+    ) -> Result<Self, Error> {
+        let upstream = match (&config.upstream, upstream) {
+            (Some(sparse), Some(http)) => Some(UpstreamSparse::new(http, &sparse.base, config.requests_at_once)?),
+            _ => None,
+        };
+        let tree = repository.reader();
+        let publisher = Publisher::start(repository, Arc::clone(&metadata), &config, Arc::clone(&clock))?;
+        let inner = Inner {
+            freshness: Mutex::new(Freshness::new(config.max_age, config.absent_names)),
+            config,
+            clock,
+            runtime: Handle::current(),
+            tree,
+            publisher,
+            metadata,
+            decisions,
+            upstream,
+            kept_or_served,
+            mode: Mutex::new(Mode::Online),
+            flights: Arc::new(SingleFlight::new()),
+            upstream_config: Mutex::new(None),
+            removals: tokio::sync::Mutex::new(()),
+            refused: AtomicU64::new(0),
+            changed_lines: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+        };
+        inner.recall_config()?;
+        inner.count_held()?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What is published for `path`: as it is if upstream was asked less than `max_age` ago, else after asking again, and
+    /// whatever its age when upstream fails. `None`: there is no such crate, as far as may be asked.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it is not here and upstream does not answer; with [`Ask::Now`] also if it is here.
+    /// Otherwise the tree or a database cannot be read.
+    pub async fn file(&self, path: &IndexPath, how: Ask) -> Result<Option<Arc<IndexEntry>>, Error> {
+        let inner = &self.inner;
+        if how != Ask::Now && inner.is_known_absent(path) {
+            return Ok(None);
+        }
+        let here = inner.here(path).await?;
+        if !inner.is_to_be_asked(path, how, here.is_some())? {
+            return Ok(here);
+        }
+        match inner
+            .refreshed(Asked::File(path.clone()), how == Ask::Now, here.is_some())
+            .await
+        {
+            Ok(()) => inner.here(path).await,
+            Err(_) if here.is_some() && how != Ask::Now => Ok(here),
+            Err(why) => Err(Error::Unavailable { why: why.to_string() }),
+        }
+    }
+
+    /// What the index says of a version. If it is not listed, and the index file is absent or older than `max_age`,
+    /// upstream is asked once before the answer is `None`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the version is not listed here and upstream does not answer. Otherwise the tree or a
+    /// database cannot be read.
+    pub async fn checksum(&self, name: &CrateName, version: &CrateVersion) -> Result<Option<Listed>, Error> {
+        let inner = &self.inner;
+        let path = IndexPath::of(name);
+        let listed =
+            |entry: Option<Arc<IndexEntry>>| entry.and_then(|entry| entry.find(&path, version.as_str()).cloned());
+        if inner.is_known_absent(&path) {
+            return Ok(None);
+        }
+        if let Some(found) = listed(inner.here(&path).await?) {
+            return Ok(Some(found));
+        }
+        if !inner.is_to_be_asked(&path, Ask::IfOld, false)? {
+            return Ok(None);
+        }
+        match inner.refreshed(Asked::File(path.clone()), false, false).await {
+            Ok(()) => Ok(listed(inner.here(&path).await?)),
+            Err(why) => Err(Error::Unavailable { why: why.to_string() }),
+        }
+    }
+
+    /// Upstream's `config.json`: asked again after `max_age`, and the last good one when upstream fails, also across
+    /// restarts.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if there never was a good one and upstream does not answer now.
+    pub async fn upstream_config(&self) -> Result<UpstreamConfig, Error> {
+        let inner = &self.inner;
+        let known = locked(&inner.upstream_config).clone();
+        let may_ask = inner.upstream.is_some()
+            && match self.mode() {
+                Mode::Online => !locked(&inner.freshness).is_fresh(&Asked::Config, (inner.clock)()),
+                Mode::Fallback => known.is_none(),
+                Mode::Offline => false,
+            };
+        let why = if may_ask {
+            match inner.refreshed(Asked::Config, false, known.is_some()).await {
+                Ok(()) => "upstream's config.json is not known".into(),
+                Err(why) => why,
+            }
+        } else {
+            "upstream's config.json is not known, and it cannot be asked for in this mode".into()
+        };
+        let known = locked(&inner.upstream_config).clone();
+        known.ok_or_else(|| Error::Unavailable { why: why.to_string() })
+    }
+
+    /// Waits until what is published for `path` is in a commit.
+    ///
+    /// # Errors
+    /// A commit failed meanwhile (it will be tried again), or the mirror stops.
+    pub async fn committed(&self, path: &IndexPath) -> Result<(), Error> {
+        self.inner.publisher.committed(path).await
+    }
+
+    /// Says when upstream is asked from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        *locked(&self.inner.mode) = mode;
+    }
+
+    /// When upstream is asked. [`Mode::Online`] at first.
+    pub fn mode(&self) -> Mode {
+        *locked(&self.inner.mode)
+    }
+
+    /// Makes these bytes the `config.json` of the published tree, with the next batch. No commit if they are already.
+    pub fn publish_config_json(&self, bytes: Vec<u8>) {
+        self.inner.publisher.set_config_json(bytes);
+    }
+
+    /// How the index is doing. Reads memory only.
+    pub fn status(&self) -> IndexStatus {
+        let inner = &self.inner;
+        let (pending, memory_bytes) = inner.publisher.waiting();
+        let (requests, not_modified) = inner.upstream.as_ref().map_or((0, 0), UpstreamSparse::counts);
+        let freshness = locked(&inner.freshness);
+        IndexStatus {
+            tip: inner.tree.tip().ok().flatten(),
+            files: inner.publisher.files(),
+            pending,
+            last_upstream_success: freshness.last_success,
+            last_upstream_error: freshness.last_error.clone(),
+            requests,
+            not_modified,
+            refused: inner.refused.load(Ordering::Relaxed),
+            changed_lines: inner.changed_lines.load(Ordering::Relaxed),
+            held: inner.held.load(Ordering::Relaxed),
+            absent_names: freshness.absent_names(),
+            memory_bytes,
+        }
+    }
+
+    /// The published tree, as of the last commit.
+    pub fn tree(&self) -> PublishedTree {
+        self.inner.tree.clone()
+    }
+
+    /// Commits what waits, and takes nothing more. What is published stays readable.
+    pub async fn shutdown(&self) {
+        self.inner.publisher.shutdown().await;
+    }
+}
+
+impl Inner {
+    fn is_known_absent(&self, path: &IndexPath) -> bool {
+        locked(&self.freshness).is_absent(path, (self.clock)())
+    }
+
+    /// What is published now, from memory or from the tree.
+    async fn here(self: &Arc<Self>, path: &IndexPath) -> Result<Option<Arc<IndexEntry>>, Error> {
+        match self.publisher.remembered(path) {
+            Remembered::Here(entry) => Ok(entry),
+            Remembered::AskTree(changes) => {
+                let (inner, path) = (Arc::clone(self), path.clone());
+                self.blocking(move || inner.from_tree(&path, changes)).await
+            }
+        }
+    }
+
+    fn from_tree(&self, path: &IndexPath, changes: u64) -> Result<Option<Arc<IndexEntry>>, Error> {
+        let Some(blob) = self.tree.read(&TreeFile::Index(path.clone()))? else {
+            return Ok(None);
+        };
+        let entry = Arc::new(IndexEntry::new(blob.bytes));
+        self.publisher.read_from_tree(path, &entry, changes);
+        Ok(Some(entry))
+    }
+
+    fn is_to_be_asked(&self, path: &IndexPath, how: Ask, is_here: bool) -> Result<bool, Error> {
+        let mode = *locked(&self.mode);
+        let can_ask = self.upstream.is_some() && mode != Mode::Offline;
+        match (how, mode) {
+            (Ask::Now, _) if can_ask => Ok(true),
+            (Ask::Now, _) if self.upstream.is_none() => Err(Error::Unavailable {
+                why: "there is no upstream".to_owned(),
+            }),
+            (Ask::Now, _) => Err(Error::Unavailable {
+                why: "the mirror is offline".to_owned(),
+            }),
+            (Ask::Never, _) | (_, Mode::Offline) => Ok(false),
+            (Ask::IfOld, Mode::Fallback) if is_here => Ok(false),
+            (Ask::IfOld, _) => {
+                let asked = Asked::File(path.clone());
+                Ok(can_ask && !locked(&self.freshness).is_fresh(&asked, (self.clock)()))
+            }
+        }
+    }
+
+    /// Waits for the one request for this, and starts it if need be. `insist`: even if it failed a moment ago.
+    async fn refreshed(self: &Arc<Self>, asked: Asked, insist: bool, is_here: bool) -> Landing {
+        let waiter = match self.flights.join(&asked) {
+            Some(waiter) => waiter,
+            None => {
+                let ticket = locked(&self.freshness).admit(&asked, (self.clock)(), insist)?;
+                let work = Arc::clone(self).refresh(asked.clone(), ticket);
+                self.flights.join_or_start(&self.runtime, asked, work)
+            }
+        };
+        let patience = if is_here && !insist {
+            PATIENCE_WITH_ANSWER
+        } else {
+            PATIENCE
+        };
+        match tokio::time::timeout(patience, waiter.landed()).await {
+            Ok(landing) => landing,
+            Err(_) => Err("upstream is too slow".into()),
+        }
+    }
+
+    /// Runs what may block where that does no harm.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.runtime.spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(cause) if cause.is_panic() => std::panic::resume_unwind(cause.into_panic()),
+            Err(_) => Err(Error::Stopped),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

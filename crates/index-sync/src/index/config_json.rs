@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use registry::UpstreamConfig;
+
+use super::Inner;
+use crate::Error;
+use crate::memory::locked;
+use crate::upstream_sparse::{Failure, UpstreamSparse, with_sources};
+
+impl Inner {
+    /// Brings back the last good `config.json` from before the start.
+    pub(super) fn recall_config(&self) -> Result<(), Error> {
+        let Some(upstream) = &self.upstream else {
+            return Ok(());
+        };
+        let bytes = self.metadata.fact(&fact_name(upstream))?;
+        *locked(&self.upstream_config) = bytes.and_then(|bytes| UpstreamConfig::parse(&bytes).ok());
+        Ok(())
+    }
+
+    /// Asks for `config.json` and remembers a good one.
+    pub(super) async fn fetch_config(self: &Arc<Self>, upstream: &UpstreamSparse) -> Result<(), Failure> {
+        let bytes = upstream.config_json().await?;
+        let config = UpstreamConfig::parse(&bytes).map_err(|error| self.refused("config.json", &error))?;
+        if locked(&self.upstream_config).replace(config.clone()).as_ref() != Some(&config) {
+            log::info!(
+                "upstream's config.json says that crate files are at {}",
+                config.download.as_str()
+            );
+            self.remember_config(fact_name(upstream), bytes).await;
+        }
+        Ok(())
+    }
+
+    async fn remember_config(self: &Arc<Self>, fact: String, bytes: Bytes) {
+        let inner = Arc::clone(self);
+        let remembered = self.blocking(move || Ok(inner.metadata.set_fact(&fact, &bytes)?)).await;
+        if let Err(error) = remembered {
+            log::warn!("failed to remember upstream's config.json: {}", with_sources(&error));
+        }
+    }
+}
+
+/// One per upstream: another one's would send requests to the wrong place.
+fn fact_name(upstream: &UpstreamSparse) -> String {
+    format!("config.json of {}", upstream.base())
+}

@@ -1,0 +1,737 @@
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use metadata_db::DecisionKind;
+use tempfile::TempDir;
+use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, Fault, Times, Validators, git_ok};
+
+use super::*;
+use crate::{RepositoryLimits, SparseUpstream};
+
+const GRACE: u64 = 900;
+const MINUTE: u64 = 61;
+
+/// An index over a fake upstream, with a clock of its own.
+struct Bench {
+    dir: TempDir,
+    upstream: FakeUpstream,
+    now: Arc<Mutex<SystemTime>>,
+    kept: Arc<Mutex<HashSet<Checksum>>>,
+    index: Index,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let upstream = FakeUpstream::start();
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
+        let kept = Arc::default();
+        let mut config = config(&upstream);
+        change(&mut config);
+        let index = open(&dir, config, &now, &kept);
+        Self {
+            dir,
+            upstream,
+            now,
+            kept,
+            index,
+        }
+    }
+
+    /// Stops and starts again on the same directory.
+    async fn restarted(self) -> Self {
+        self.index.shutdown().await;
+        let Self {
+            dir,
+            upstream,
+            now,
+            kept,
+            index,
+        } = self;
+        drop(index);
+        let index = open(&dir, config(&upstream), &now, &kept);
+        Self {
+            dir,
+            upstream,
+            now,
+            kept,
+            index,
+        }
+    }
+
+    fn pass(&self, seconds: u64) {
+        *locked(&self.now) += Duration::from_secs(seconds);
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Arc<IndexEntry>>, Error> {
+        self.index.file(&path(name), Ask::IfOld).await
+    }
+
+    async fn text(&self, name: &str) -> String {
+        let entry = self.get(name).await.unwrap().expect("the crate is there");
+        String::from_utf8(entry.bytes.to_vec()).unwrap()
+    }
+
+    async fn versions(&self, name: &str) -> Vec<String> {
+        let text = self.text(name).await;
+        let file = registry::IndexFile::parse(text.as_bytes(), &path(name)).unwrap();
+        file.lines().iter().map(|line| line.vers.clone().into_owned()).collect()
+    }
+
+    /// How often upstream was asked for this crate's index file.
+    fn asked(&self, name: &str) -> usize {
+        self.upstream.count(&FakeUpstream::index_path(name))
+    }
+
+    fn git_dir(&self) -> PathBuf {
+        self.dir.path().join("index.git")
+    }
+
+    fn commits(&self) -> usize {
+        git_ok(&self.git_dir(), &["rev-list", "--count", "master"])
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    fn decided(&self, name: &str) -> Vec<DecisionKind> {
+        let rows = self.index.inner.decisions.decisions_for(&path(name)).unwrap();
+        rows.iter().map(|row| row.kind).collect()
+    }
+
+    /// What is in git is what the sparse protocol says, for this crate.
+    async fn assert_same_in_git(&self, name: &str) {
+        self.index.committed(&path(name)).await.unwrap();
+        let entry = self.index.file(&path(name), Ask::Never).await.unwrap().unwrap();
+        let blob = git_ok(
+            &self.git_dir(),
+            &["cat-file", "blob", &format!("master:{}", path(name))],
+        );
+        assert_eq!(blob.as_bytes(), entry.bytes);
+        let id = git_ok(&self.git_dir(), &["rev-parse", &format!("master:{}", path(name))]);
+        assert_eq!(id.trim(), entry.id.to_string());
+    }
+}
+
+fn config(upstream: &FakeUpstream) -> Config {
+    Config {
+        upstream: Some(SparseUpstream {
+            base: format!("{}/index/", upstream.base_url()),
+        }),
+        batch_delay: Duration::from_millis(10),
+        removal_grace: Duration::from_secs(GRACE),
+        ..Config::default()
+    }
+}
+
+fn open(dir: &TempDir, config: Config, now: &Arc<Mutex<SystemTime>>, kept: &Arc<Mutex<HashSet<Checksum>>>) -> Index {
+    let repository = Repository::open(&dir.path().join("index.git"), RepositoryLimits::default()).unwrap();
+    let metadata = Arc::new(MetadataDb::open(&dir.path().join("mirror.db")).unwrap().db);
+    let decisions = Arc::new(DecisionsDb::open(&dir.path().join("decisions.db")).unwrap());
+    let mut http = upstream_http::Config::new("mirror-test/0 (nobody@localhost)");
+    http.head_timeout = Duration::from_millis(500);
+    let http = UpstreamHttp::start(http).unwrap();
+    let (now, kept) = (Arc::clone(now), Arc::clone(kept));
+    let clock: Clock = Arc::new(move || *locked(&now));
+    let kept_or_served = Arc::new(move |checksum: &Checksum| locked(&kept).contains(checksum));
+    Index::open_at(
+        clock,
+        config,
+        repository,
+        metadata,
+        decisions,
+        Some(http),
+        kept_or_served,
+    )
+    .unwrap()
+}
+
+fn path(name: &str) -> IndexPath {
+    IndexPath::of(&name.parse().unwrap())
+}
+
+fn krate(name: &str, version: &str) -> BuiltCrate {
+    CrateBuilder::new(name, version).build()
+}
+
+fn other_bytes(name: &str, version: &str) -> BuiltCrate {
+    CrateBuilder::new(name, version).lib("pub fn other() {}").build()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_makes_one_request_and_the_first_to_come_may_leave() {
+    let bench = Bench::new().await;
+    let serde = krate("serde", "1.0.0");
+    bench.upstream.add(&serde);
+    let gate = bench.upstream.hold(&FakeUpstream::index_path("serde"));
+    let ask = || {
+        let index = bench.index.clone();
+        tokio::spawn(async move { index.file(&path("serde"), Ask::IfOld).await })
+    };
+    let first = ask();
+    assert!(gate.wait_reached(1, Duration::from_secs(10)));
+    let crowd: Vec<_> = (0..100).map(|_| ask()).collect();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    gate.open();
+    for one in crowd {
+        let entry = one.await.unwrap().unwrap().expect("upstream has it");
+        assert_eq!(entry.bytes, format!("{}\n", serde.index_line.trim_end()).as_bytes());
+    }
+    assert_eq!(bench.asked("serde"), 1);
+    bench.assert_same_in_git("serde").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_file_is_asked_again_with_what_upstream_gave() {
+    for (validators, etag, date) in [
+        (Validators::Etag, true, false),
+        (Validators::LastModified, false, true),
+        (Validators::Both, true, true),
+        (Validators::None, false, false),
+    ] {
+        let bench = Bench::new().await;
+        bench.upstream.set_validators(validators);
+        bench.upstream.add(&krate("serde", "1.0.0"));
+        let text = bench.text("serde").await;
+        bench.index.committed(&path("serde")).await.unwrap();
+        let commits = bench.commits();
+        assert_eq!(
+            (bench.text("serde").await, bench.asked("serde")),
+            (text.clone(), 1),
+            "it is young"
+        );
+        bench.pass(MINUTE);
+        assert_eq!((bench.text("serde").await, bench.asked("serde")), (text.clone(), 2));
+        let again = bench.upstream.requests().pop().unwrap();
+        assert_eq!(again.header("if-none-match").is_some(), etag, "{validators:?}");
+        assert_eq!(again.header("if-modified-since").is_some(), date, "{validators:?}");
+        assert_eq!(
+            bench.index.status().not_modified,
+            u64::from(etag || date),
+            "{validators:?}"
+        );
+        assert_eq!(
+            (bench.index.status().pending, bench.commits()),
+            (0, commits),
+            "{validators:?}"
+        );
+        bench.upstream.yank("serde", "1.0.0", true);
+        bench.pass(MINUTE);
+        assert_ne!(bench.text("serde").await, text, "{validators:?}");
+        assert_eq!(bench.index.status().changed_lines, 1);
+        bench.assert_same_in_git("serde").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_304_that_nothing_was_said_to_earn_is_asked_again() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.upstream.fault("/index/", Fault::NotModified, Times::Once);
+    assert_eq!(bench.versions("serde").await, ["1.0.0"]);
+    assert_eq!(bench.asked("serde"), 2);
+    bench.upstream.add(&krate("tokio", "1.0.0"));
+    bench.upstream.fault("/index/", Fault::NotModified, Times::Always);
+    assert!(matches!(bench.get("tokio").await, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_here_is_served_when_upstream_is_gone_and_it_is_not_hammered() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    bench.upstream.go_down();
+    bench.pass(MINUTE);
+    assert_eq!(bench.text("serde").await, text);
+    let requests = bench.index.status().requests;
+    assert!(bench.index.status().last_upstream_error.is_some());
+    for _ in 0..20 {
+        assert_eq!(bench.text("serde").await, text);
+        assert!(matches!(bench.get("tokio").await, Err(Error::Unavailable { .. })));
+    }
+    assert_eq!(bench.index.status().requests, requests);
+    assert!(
+        bench.index.file(&path("serde"), Ask::Now).await.is_err(),
+        "who insists hears of it"
+    );
+    bench.upstream.come_back();
+    bench.upstream.add(&krate("tokio", "1.0.0"));
+    bench.pass(2);
+    assert_eq!(bench.versions("tokio").await, ["1.0.0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_says_nothing_is_as_good_as_gone() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    bench.upstream.fault("/index/", Fault::StallBeforeHead, Times::Always);
+    bench.pass(MINUTE);
+    assert_eq!(bench.text("serde").await, text);
+    let before = bench.asked("serde");
+    assert_eq!(bench.text("serde").await, text);
+    assert_eq!(bench.asked("serde"), before, "the second did not wait for anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_names_are_remembered_for_a_while_but_not_after_an_error() {
+    let bench = Bench::new().await;
+    for _ in 0..3 {
+        assert!(bench.get("nobody").await.unwrap().is_none());
+    }
+    assert_eq!((bench.asked("nobody"), bench.index.status().absent_names), (1, 1));
+    bench.pass(MINUTE);
+    bench.upstream.fault("/index/", Fault::Status(500), Times::Once);
+    assert!(matches!(bench.get("nobody").await, Err(Error::Unavailable { .. })));
+    bench.pass(2);
+    bench.upstream.add(&krate("nobody", "1.0.0"));
+    assert_eq!(bench.versions("nobody").await, ["1.0.0"]);
+    assert_eq!(bench.index.status().absent_names, 0);
+    for status in [404, 410, 451] {
+        bench.upstream.fault("/index/", Fault::Status(status), Times::Once);
+        assert!(bench.get(&format!("nobody{status}")).await.unwrap().is_none());
+    }
+    for status in [400, 401, 403, 429, 502, 503] {
+        bench.upstream.fault("/index/", Fault::Status(status), Times::Once);
+        let answer = bench.get(&format!("nobody{status}")).await;
+        assert!(matches!(answer, Err(Error::Unavailable { .. })), "{status}: {answer:?}");
+        bench.pass(60);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_page_keeps_the_last_good_file_and_is_no_answer_for_the_rest() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    let faults = [
+        Fault::Html200,
+        Fault::Empty200,
+        Fault::CutAfter(20),
+        Fault::GzipEncoded,
+        Fault::CloseDelimited,
+    ];
+    for fault in faults {
+        bench.pass(MINUTE);
+        bench.upstream.set_validators(Validators::None);
+        bench.upstream.fault("/index/", fault.clone(), Times::Always);
+        assert_eq!(bench.text("serde").await, text, "{fault:?}");
+        bench.pass(MINUTE);
+        bench.upstream.add(&krate("tokio", "1.0.0"));
+        assert!(
+            matches!(bench.get("tokio").await, Err(Error::Unavailable { .. })),
+            "{fault:?}"
+        );
+        assert!(bench.index.status().last_upstream_error.is_some());
+        bench.upstream.clear_faults();
+    }
+    assert!(bench.index.status().refused >= 4, "{:?}", bench.index.status());
+    bench.pass(MINUTE);
+    bench.upstream.add(&krate("serde", "1.1.0"));
+    assert_eq!(bench.versions("serde").await, ["1.0.0", "1.1.0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_another_crate_refuses_the_file() {
+    let bench = Bench::new().await;
+    let (serde, tokio) = (krate("serde", "1.0.0"), krate("tokio", "1.0.0"));
+    let mixed = format!("{}\n{}\n", serde.index_line.trim_end(), tokio.index_line.trim_end());
+    bench
+        .upstream
+        .set_index_file(&FakeUpstream::index_path("serde"), mixed.as_bytes());
+    assert!(matches!(bench.get("serde").await, Err(Error::Unavailable { .. })));
+    assert_eq!(bench.index.status().refused, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_goes_after_the_grace_if_config_json_can_be_read() {
+    let bench = Bench::new().await;
+    for version in ["1.0.0", "1.1.0"] {
+        bench.upstream.add(&krate("serde", version));
+    }
+    bench.text("serde").await;
+    assert_eq!(bench.upstream.count("/index/config.json"), 0);
+    bench.upstream.remove_version("serde", "1.0.0");
+    bench.pass(MINUTE);
+    assert_eq!(bench.versions("serde").await, ["1.1.0", "1.0.0"]);
+    assert_eq!(bench.upstream.count("/index/config.json"), 1);
+    bench.assert_same_in_git("serde").await;
+
+    bench.pass(GRACE);
+    bench.upstream.fault("/index/config.json", Fault::Html200, Times::Once);
+    assert_eq!(
+        bench.versions("serde").await.len(),
+        2,
+        "a broken upstream removes nothing"
+    );
+    let bench = bench.restarted().await;
+    assert_eq!(bench.versions("serde").await, ["1.1.0"]);
+    assert_eq!(bench.decided("serde"), [DecisionKind::Removed]);
+    bench.assert_same_in_git("serde").await;
+
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.pass(MINUTE);
+    assert_eq!(bench.versions("serde").await.len(), 2);
+    assert_eq!(bench.decided("serde"), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crate_that_is_gone_leaves_the_tree_after_the_grace() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    bench.upstream.remove_crate("serde");
+    bench.pass(MINUTE);
+    assert_eq!(bench.text("serde").await, text);
+    bench.pass(GRACE);
+    assert!(bench.get("serde").await.unwrap().is_none());
+    bench.index.committed(&path("serde")).await.unwrap();
+    assert_eq!(
+        git_ok(&bench.git_dir(), &["ls-tree", "-r", "--name-only", "master"]),
+        ""
+    );
+    assert_eq!(bench.index.status().files, 0);
+    assert!(bench.get("serde").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_ten_crates_within_an_hour_are_held() {
+    let bench = Bench::new().await;
+    let names: Vec<String> = (0..13).map(|n| format!("krate{n}")).collect();
+    for name in &names {
+        bench.upstream.add(&krate(name, "1.0.0"));
+        bench.text(name).await;
+        bench.upstream.remove_crate(name);
+    }
+    for seconds in [MINUTE, GRACE] {
+        bench.pass(seconds);
+        let asks = names.iter().map(|name| {
+            let (index, path) = (bench.index.clone(), path(name));
+            tokio::spawn(async move { index.file(&path, Ask::IfOld).await })
+        });
+        for ask in asks.collect::<Vec<_>>() {
+            ask.await.unwrap().unwrap();
+        }
+    }
+    let kinds: Vec<DecisionKind> = names.iter().flat_map(|name| bench.decided(name)).collect();
+    let count = |kind| kinds.iter().filter(|decided| **decided == kind).count();
+    assert_eq!(
+        (count(DecisionKind::Removed), count(DecisionKind::HeldRemoval)),
+        (10, 3)
+    );
+    assert_eq!(bench.index.status().held, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_checksum_is_held_only_if_the_old_file_was_seen_here() {
+    for seen in [true, false] {
+        let bench = Bench::new().await;
+        let (old, new) = (krate("serde", "1.0.0"), other_bytes("serde", "1.0.0"));
+        assert_ne!(old.checksum, new.checksum);
+        bench.upstream.add(&old);
+        bench.text("serde").await;
+        if seen {
+            locked(&bench.kept).insert(old.checksum);
+        }
+        bench.upstream.republish(&new);
+        bench.pass(MINUTE);
+        bench.text("serde").await;
+        let listed = bench
+            .index
+            .checksum(&"serde".parse().unwrap(), &"1.0.0".parse().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(listed.unwrap().checksum, if seen { old.checksum } else { new.checksum });
+        assert_eq!(
+            bench.decided("serde"),
+            if seen { vec![DecisionKind::HeldChecksum] } else { vec![] }
+        );
+        assert_eq!(bench.index.status().held, u64::from(seen));
+        bench.upstream.republish(&old);
+        bench.pass(MINUTE);
+        bench.text("serde").await;
+        assert_eq!((bench.decided("serde"), bench.index.status().held), (vec![], 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_everything_and_offline_asks_nothing() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    let config = bench.index.upstream_config().await.unwrap();
+    let bench = bench.restarted().await;
+    bench.upstream.clear_log();
+    bench.index.set_mode(Mode::Offline);
+    assert_eq!(bench.text("serde").await, text);
+    assert!(bench.get("tokio").await.unwrap().is_none());
+    assert_eq!(bench.index.upstream_config().await.unwrap(), config);
+    let version = "2.0.0".parse().unwrap();
+    assert_eq!(
+        bench.index.checksum(&"serde".parse().unwrap(), &version).await.unwrap(),
+        None
+    );
+    assert!(bench.index.file(&path("serde"), Ask::Now).await.is_err());
+    assert_eq!(bench.upstream.requests().len(), 0);
+    assert_eq!(bench.index.status().files, 1);
+
+    bench.index.set_mode(Mode::Online);
+    assert_eq!(bench.text("serde").await, text);
+    let again = bench.upstream.requests().pop().unwrap();
+    assert!(
+        again.header("if-none-match").is_some(),
+        "the validators outlive a restart"
+    );
+    git_ok(&bench.git_dir(), &["fsck", "--strict"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_mirror_db_costs_one_unconditional_request() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    bench.index.committed(&path("serde")).await.unwrap();
+    let path = path("serde");
+    bench.index.inner.metadata.forget_upstream_state(&path).unwrap();
+    bench.pass(MINUTE);
+    assert_eq!(bench.text("serde").await, text);
+    let again = bench.upstream.requests().pop().unwrap();
+    assert!(again.header("if-none-match").is_none() && again.header("if-modified-since").is_none());
+    bench.pass(MINUTE);
+    bench.text("serde").await;
+    assert_eq!(bench.index.status().not_modified, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fallback_asks_only_for_what_is_absent() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.text("serde").await;
+    bench.index.upstream_config().await.unwrap();
+    bench.index.set_mode(Mode::Fallback);
+    bench.upstream.add(&krate("serde", "1.1.0"));
+    bench.upstream.add(&krate("tokio", "1.0.0"));
+    bench.pass(MINUTE);
+    bench.index.upstream_config().await.unwrap();
+    assert_eq!(bench.versions("serde").await, ["1.0.0"]);
+    assert_eq!(
+        (bench.asked("serde"), bench.upstream.count("/index/config.json")),
+        (1, 1)
+    );
+    assert_eq!(bench.versions("tokio").await, ["1.0.0"]);
+    let version = "1.1.0".parse().unwrap();
+    assert!(
+        bench
+            .index
+            .checksum(&"serde".parse().unwrap(), &version)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(bench.asked("serde"), 2, "the version was absent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_not_listed_makes_the_file_be_asked_once() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("Serde", "1.0.0"));
+    let name: CrateName = "serde".parse().unwrap();
+    let (old, new) = ("1.0.0".parse().unwrap(), "1.1.0".parse().unwrap());
+    let listed = bench.index.checksum(&name, &old).await.unwrap().unwrap();
+    assert_eq!(listed.spelled.as_str(), "Serde");
+    assert_eq!(
+        (listed.checksum, listed.yanked),
+        (krate("Serde", "1.0.0").checksum, false)
+    );
+    assert_eq!(
+        bench.index.checksum(&name, &new).await.unwrap(),
+        None,
+        "asked a moment ago"
+    );
+    assert_eq!(bench.asked("serde"), 1);
+    bench.pass(MINUTE);
+    assert!(bench.index.checksum(&name, &old).await.unwrap().is_some());
+    assert_eq!(bench.asked("serde"), 1, "what is listed needs no upstream");
+    bench.upstream.add(&krate("Serde", "1.1.0"));
+    assert!(bench.index.checksum(&name, &new).await.unwrap().is_some());
+    assert_eq!(bench.asked("serde"), 2);
+    bench.upstream.go_down();
+    bench.pass(MINUTE);
+    let unknown = "9.0.0".parse().unwrap();
+    assert!(matches!(
+        bench.index.checksum(&name, &unknown).await,
+        Err(Error::Unavailable { .. })
+    ));
+    assert!(bench.index.checksum(&name, &new).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_config_is_asked_again_after_a_while_and_survives_trouble() {
+    let bench = Bench::new().await;
+    let first = bench.index.upstream_config().await.unwrap();
+    assert_eq!(bench.index.upstream_config().await.unwrap(), first);
+    assert_eq!(bench.upstream.count("/index/config.json"), 1);
+    bench.pass(MINUTE);
+    bench.upstream.set_dl("http://127.0.0.1:9/{crate}");
+    let second = bench.index.upstream_config().await.unwrap();
+    assert_eq!(second.download.as_str(), "http://127.0.0.1:9/{crate}");
+    bench.pass(MINUTE);
+    bench.upstream.set_config_json(b"<html>please log in</html>");
+    assert_eq!(bench.index.upstream_config().await.unwrap(), second);
+    let bench = bench.restarted().await;
+    bench.upstream.go_down();
+    assert_eq!(bench.index.upstream_config().await.unwrap(), second);
+
+    let fresh = Bench::new().await;
+    fresh.upstream.go_down();
+    assert!(matches!(
+        fresh.index.upstream_config().await,
+        Err(Error::Unavailable { .. })
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_committed_within_two_seconds() {
+    let bench = Bench::with(|config| config.batch_delay = Config::default().batch_delay).await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.upstream.add(&krate("tokio", "1.0.0"));
+    let start = Instant::now();
+    bench.text("serde").await;
+    bench.text("tokio").await;
+    assert_eq!(bench.index.status().pending, 2, "read from memory before the commit");
+    bench.assert_same_in_git("serde").await;
+    let took = start.elapsed();
+    bench.assert_same_in_git("tokio").await;
+    assert!(took < Duration::from_secs(6), "three times two seconds: {took:?}");
+    assert_eq!(
+        git_ok(&bench.git_dir(), &["log", "--format=%s", "master"]),
+        "Publish 2 index files\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_config_json_is_one_commit_per_change() {
+    let bench = Bench::new().await;
+    for address in ["http://127.0.0.1:1", "http://127.0.0.1:1", "http://127.0.0.1:2"] {
+        bench.index.publish_config_json(registry::mirror_config(address));
+        bench.upstream.add(&krate("serde", "1.0.0"));
+        bench.text("serde").await;
+    }
+    bench.index.shutdown().await;
+    let blob = git_ok(&bench.git_dir(), &["cat-file", "blob", "master:config.json"]);
+    assert_eq!(blob.as_bytes(), registry::mirror_config("http://127.0.0.1:2"));
+    let before = bench.commits();
+    let bench = bench.restarted().await;
+    bench
+        .index
+        .publish_config_json(registry::mirror_config("http://127.0.0.1:2"));
+    let bench = bench.restarted().await;
+    assert_eq!(bench.commits(), before);
+    bench
+        .index
+        .publish_config_json(registry::mirror_config("http://127.0.0.1:3"));
+    bench.index.shutdown().await;
+    assert_eq!(bench.commits(), before + 1);
+    assert!(git_ok(&bench.git_dir(), &["log", "-1", "--format=%s", "master"]).starts_with("Set config.json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_memory_waits_for_the_commit_and_loses_nothing() {
+    let bench = Bench::with(|config| {
+        config.pending_bytes = 500;
+        config.memory_bytes = 0;
+        config.batch_delay = Duration::from_secs(1);
+    })
+    .await;
+    let names: Vec<String> = (0..10).map(|n| format!("krate{n}")).collect();
+    names.iter().for_each(|name| bench.upstream.add(&krate(name, "1.0.0")));
+    let asks = names.iter().map(|name| {
+        let (index, path) = (bench.index.clone(), path(name));
+        tokio::spawn(async move { index.file(&path, Ask::IfOld).await })
+    });
+    for ask in asks.collect::<Vec<_>>() {
+        assert!(ask.await.unwrap().unwrap().is_some());
+    }
+    for name in &names {
+        bench.assert_same_in_git(name).await;
+    }
+    assert_eq!(bench.index.status().files, 10);
+    assert!(bench.commits() > 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_is_heard_of_and_tried_again() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let (objects, away) = (bench.git_dir().join("objects"), bench.git_dir().join("away"));
+    std::fs::rename(&objects, &away).unwrap();
+    std::fs::write(&objects, "not a directory").unwrap();
+    bench
+        .index
+        .publish_config_json(registry::mirror_config("http://127.0.0.1:1"));
+    let entry = bench.index.inner.here(&path("serde")).await;
+    assert!(entry.is_err() || entry.unwrap().is_none());
+    let serde = Arc::new(IndexEntry::new(format!(
+        "{}\n",
+        krate("serde", "1.0.0").index_line.trim_end()
+    )));
+    bench
+        .index
+        .inner
+        .publisher
+        .submit(&path("serde"), Some(serde), None)
+        .await
+        .unwrap();
+    assert!(matches!(
+        bench.index.committed(&path("serde")).await,
+        Err(Error::NotCommitted { .. })
+    ));
+    assert_eq!(
+        bench.text("serde").await.lines().count(),
+        1,
+        "served from memory meanwhile"
+    );
+    std::fs::remove_file(&objects).unwrap();
+    std::fs::rename(&away, &objects).unwrap();
+    let committed = async {
+        while bench.index.committed(&path("serde")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), committed)
+        .await
+        .expect("tried again");
+    bench.assert_same_in_git("serde").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_commits_what_waits_and_takes_nothing_more() {
+    let bench = Bench::with(|config| config.batch_delay = Duration::from_secs(3600)).await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.text("serde").await;
+    bench.index.shutdown().await;
+    bench.assert_same_in_git("serde").await;
+    bench.upstream.add(&krate("tokio", "1.0.0"));
+    assert!(matches!(bench.get("tokio").await, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_upstream_only_the_tree_answers() {
+    let bench = Bench::with(|config| config.upstream = None).await;
+    assert!(bench.get("serde").await.unwrap().is_none());
+    assert!(matches!(
+        bench.index.upstream_config().await,
+        Err(Error::Unavailable { .. })
+    ));
+    assert!(matches!(
+        bench.index.file(&path("serde"), Ask::Now).await,
+        Err(Error::Unavailable { .. })
+    ));
+    assert_eq!(bench.upstream.requests().len(), 0);
+}

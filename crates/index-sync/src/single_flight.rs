@@ -1,0 +1,122 @@
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::memory::locked;
+
+/// How a request to upstream ended: well, or with the reason why not.
+pub(crate) type Landing = Result<(), Arc<str>>;
+
+/// One request per thing, however many ask for it. The request is a task of its own: no caller's departure ends it.
+#[derive(Debug)]
+pub(crate) struct SingleFlight<K: Eq + Hash> {
+    under_way: Mutex<HashMap<K, watch::Receiver<Option<Landing>>>>,
+}
+
+/// Waits for the end of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiter(watch::Receiver<Option<Landing>>);
+
+impl Waiter {
+    /// How it ended; a task that died is a failure too.
+    pub(crate) async fn landed(mut self) -> Landing {
+        let landed = self.0.wait_for(Option::is_some).await;
+        match landed.ok().and_then(|landing| landing.clone()) {
+            Some(landing) => landing,
+            None => Err("the request ended without an outcome".into()),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + 'static> SingleFlight<K> {
+    pub(crate) fn new() -> Self {
+        Self {
+            under_way: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Joins the request for `key` that is under way, if there is one.
+    pub(crate) fn join(&self, key: &K) -> Option<Waiter> {
+        locked(&self.under_way).get(key).cloned().map(Waiter)
+    }
+
+    /// Joins the request for `key`, or starts it on `runtime`.
+    pub(crate) fn join_or_start<F>(self: &Arc<Self>, runtime: &Handle, key: K, work: F) -> Waiter
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        let mut under_way = locked(&self.under_way);
+        if let Some(receiver) = under_way.get(&key) {
+            return Waiter(receiver.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        under_way.insert(key.clone(), receiver.clone());
+        drop(under_way);
+        let place = Place {
+            flights: Arc::clone(self),
+            key,
+        };
+        runtime.spawn(async move {
+            let landing = work.await;
+            // First the place, then the news: who comes now sees what the request brought.
+            drop(place);
+            sender.send_replace(Some(landing));
+        });
+        Waiter(receiver)
+    }
+}
+
+/// Frees the key, also when the task panics or its runtime ends.
+struct Place<K: Eq + Hash> {
+    flights: Arc<SingleFlight<K>>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        locked(&self.flights.under_way).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_callers_one_piece_of_work_that_outlives_the_first() {
+        let flights = Arc::new(SingleFlight::new());
+        let (gate, runs) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let start = || {
+            let (gate, runs) = (Arc::clone(&gate), Arc::clone(&runs));
+            flights.join_or_start(&Handle::current(), "serde", async move {
+                runs.fetch_add(1, Ordering::Relaxed);
+                gate.notified().await;
+                Err("no".into())
+            })
+        };
+        drop(start());
+        let waiters: Vec<Waiter> = (0..100).map(|_| start()).collect();
+        gate.notify_one();
+        for waiter in waiters {
+            assert_eq!(waiter.landed().await, Err("no".into()));
+        }
+        assert_eq!(runs.load(Ordering::Relaxed), 1);
+        assert!(flights.join(&"serde").is_none());
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_a_failure_and_may_be_started_again() {
+        let flights = Arc::new(SingleFlight::new());
+        let dies = flights.join_or_start(&Handle::current(), 1, async { panic!("on purpose") });
+        assert!(dies.landed().await.is_err());
+        let lives = flights.join_or_start(&Handle::current(), 1, async { Ok(()) });
+        assert_eq!(lives.landed().await, Ok(()));
+    }
+}
