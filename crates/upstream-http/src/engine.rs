@@ -3,21 +3,21 @@
 use std::{cell::RefCell, collections::HashSet, error, io, rc::Rc, sync::Arc, time::Duration};
 
 use awc::{
-    Client, ClientResponse,
+    Client, ClientRequest, ClientResponse,
     error::{ConnectError, SendRequestError},
     http::{
         StatusCode, Uri, Version,
-        header::{self, LOCATION, TRANSFER_ENCODING},
+        header::{self, TRANSFER_ENCODING},
     },
 };
 
 use crate::{
-    Authority, Error, ProxyChoice, Request, Token, UpstreamUrl,
+    Authority, Error, Proxy, ProxyChoice, Request, Token, UpstreamUrl,
     body::Limits,
     client::Shared,
     connect::{ATTEMPT, Attempt, Connector, Dialler, tls_error},
     head::Head,
-    url::shorten,
+    redirect::redirect,
 };
 
 /// A response whose head has been judged and whose body is still to come.
@@ -153,6 +153,31 @@ impl Engine {
 
     async fn send(&self, attempt: &Rc<Attempt>, request: &Request, how: How) -> Result<ClientResponse, Error> {
         let url = &attempt.url;
+        let ask = self.compose(attempt, request, how)?;
+        let waited = self.shared.config.head_timeout;
+        let sent = ATTEMPT.scope(Rc::clone(attempt), tokio::time::timeout(waited, ask.send()));
+        let response = match sent.await {
+            Ok(sent) => sent.map_err(|error| send_error(error, attempt))?,
+            Err(_) => {
+                let url = url.shown();
+                return Err(Error::HeadTimeout { url, waited });
+            }
+        };
+        attempt.head_arrived();
+        let refused = response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        match attempt.plain_proxy() {
+            Some(proxy) if refused => Err(Error::ProxyRefused {
+                proxy: proxy.to_string(),
+                target: url.shown(),
+                status: 407,
+                status_line: response.status().to_string(),
+            }),
+            _ => Ok(response),
+        }
+    }
+
+    fn compose(&self, attempt: &Attempt, request: &Request, how: How) -> Result<ClientRequest, Error> {
+        let url = &attempt.url;
         let client = match (how.fresh, how.http1) {
             (true, http1) => client(&self.shared, &self.dialler, http1),
             (false, true) => self.http1.clone(),
@@ -169,29 +194,10 @@ impl Engine {
         if let Some(token) = self.token(url, request) {
             ask = ask.insert_header((header::AUTHORIZATION, token.header_value()));
         }
-        let plain_proxy = attempt.route.proxy().filter(|_| !url.is_https());
-        if let Some(authorization) = plain_proxy.and_then(|proxy| proxy.authorization()) {
+        if let Some(authorization) = attempt.plain_proxy().and_then(Proxy::authorization) {
             ask = ask.insert_header((header::PROXY_AUTHORIZATION, authorization));
         }
-        let waited = self.shared.config.head_timeout;
-        let sent = ATTEMPT.scope(Rc::clone(attempt), tokio::time::timeout(waited, ask.send()));
-        let response = match sent.await {
-            Ok(sent) => sent.map_err(|error| send_error(error, attempt))?,
-            Err(_) => {
-                let url = url.shown();
-                return Err(Error::HeadTimeout { url, waited });
-            }
-        };
-        attempt.head_arrived();
-        match plain_proxy {
-            Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(Error::ProxyRefused {
-                proxy: proxy.to_string(),
-                target: url.shown(),
-                status: 407,
-                status_line: response.status().to_string(),
-            }),
-            _ => Ok(response),
-        }
+        Ok(ask)
     }
 }
 
@@ -233,32 +239,6 @@ fn target(url: &UpstreamUrl, route: &ProxyChoice, http1: bool) -> Result<Uri, Er
 
 fn is_http1(response: &ClientResponse) -> bool {
     response.version() != Version::HTTP_2
-}
-
-/// Where a response sends us on to; `None` if it is no redirect.
-fn redirect(url: &UpstreamUrl, response: &ClientResponse) -> Result<Option<UpstreamUrl>, Error> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let location = response.headers().get(LOCATION);
-    let location = location.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let refused = |reason: String| Error::Redirect {
-        url: url.shown(),
-        target: shorten(location),
-        reason,
-    };
-    if location.is_empty() {
-        return Err(refused("it names no address".to_owned()));
-    }
-    let next = match url.join(location) {
-        Ok(next) => next,
-        Err(Error::InvalidUrl { reason, .. }) => return Err(refused(reason.to_owned())),
-        Err(other) => return Err(other),
-    };
-    if url.is_https() && !next.is_https() {
-        return Err(refused("it leaves https".to_owned()));
-    }
-    Ok(Some(next))
 }
 
 fn send_error(error: SendRequestError, attempt: &Attempt) -> Error {

@@ -12,6 +12,8 @@ mod head;
 mod no_proxy;
 mod probe;
 mod proxy;
+mod race;
+mod redirect;
 mod request;
 mod stream;
 mod tls;

@@ -61,13 +61,7 @@ impl Tls {
             origin,
         };
         let store = Arc::new(store);
-        let config = |protocols: &[&[u8]]| {
-            let builder = builder()?.with_root_certificates(Arc::clone(&store));
-            let mut config = builder.with_no_client_auth();
-            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            Ok::<_, Error>(Arc::new(config))
-        };
-        let (any, http1) = (config(&[b"h2", b"http/1.1"])?, config(&[b"http/1.1"])?);
+        let (any, http1) = (config(&store, &[b"h2", b"http/1.1"])?, config(&store, &[b"http/1.1"])?);
         Ok(Self {
             roots,
             any,
@@ -85,6 +79,13 @@ pub(crate) fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::Wa
     ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(Error::TlsSetup)
+}
+
+fn config(store: &Arc<RootCertStore>, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, Error> {
+    let builder = builder()?.with_root_certificates(Arc::clone(store));
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<usize, Error> {
