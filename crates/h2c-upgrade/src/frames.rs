@@ -29,8 +29,8 @@ pub(crate) fn put_header(out: &mut BytesMut, length: usize, kind: u8, flags: u8,
     out.put_u32(stream);
 }
 
-/// Says that no stream after this will be answered, without setting a limit yet: whoever writes it
-/// cannot know which streams are on their way.
+/// Says that no more streams should be opened, without naming a last one yet: whoever writes it
+/// cannot know which are on their way.
 pub(crate) fn put_goaway(out: &mut BytesMut) {
     put_header(out, 8, GOAWAY, 0, 0);
     out.put_u32(LAST_STREAM);

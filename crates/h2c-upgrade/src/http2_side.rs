@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
-    frames::{self, Cursor, DATA, Frame, HEADERS, PREFACE, Streams},
+    frames::{self, Cursor, DATA, Frame, GOAWAY, HEADERS, PREFACE, Streams},
 };
 
 /// Streams at once that a client is told it may open; twice as many end the connection.
@@ -20,7 +20,7 @@ enum Drain {
     No,
     /// A GOAWAY from the client still has to be shown to the h2 crate.
     Due,
-    /// The h2 crate has seen it, and closes once no stream is left.
+    /// The h2 crate has seen one, and closes once no stream is left.
     UnderWay,
 }
 
@@ -83,11 +83,15 @@ impl Http2Side {
     }
 
     pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let (streams, progress) = (&mut self.streams, &mut self.progress);
+        let (streams, progress, drain) = (&mut self.streams, &mut self.progress, &mut self.drain);
         let mut highest = 0;
         self.received.feed(bytes, |frame| {
             streams.received(frame);
             highest = highest.max(streams.open());
+            if frame.kind == GOAWAY {
+                // Ours would name more streams than the client's, which is an error.
+                *drain = Drain::UnderWay;
+            }
             if matches!(frame.kind, HEADERS | DATA) {
                 *progress = Instant::now();
             }

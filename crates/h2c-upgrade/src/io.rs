@@ -9,13 +9,14 @@ use actix_rt::net::TcpStream;
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 
 use crate::{
     config::{Config, Opened},
     http2_side::Http2Side,
     rewrite::{Owed, Rewriter},
+    timer::Timer,
 };
 
 /// Bytes read from the socket at once.
@@ -286,19 +287,4 @@ fn poll_discard(tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<()>> {
         total += count;
     }
     Poll::Ready(Ok(()))
-}
-
-/// A timer that is set when it is first asked for.
-#[derive(Default)]
-struct Timer(Option<Pin<Box<Sleep>>>);
-
-impl Timer {
-    fn poll_or_start(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        sleep.as_mut().poll(cx)
-    }
-
-    fn stop(&mut self) {
-        self.0 = None;
-    }
 }

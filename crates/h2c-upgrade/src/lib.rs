@@ -11,6 +11,7 @@ mod io;
 mod rewrite;
 mod server;
 mod sniff;
+mod timer;
 mod upgrade;
 
 pub use config::{Config, Connections};

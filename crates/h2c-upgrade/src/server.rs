@@ -1,4 +1,10 @@
-use std::{fmt::Debug, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    net::{SocketAddr, TcpListener},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_http::{
     HttpService, Protocol, Request, Response,
@@ -6,7 +12,7 @@ use actix_http::{
     error::DispatchError,
 };
 use actix_rt::net::TcpStream;
-use actix_server::{GracefulShutdownSignal, Server};
+use actix_server::{GracefulShutdownSignal, Server, ServerBuilder};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service};
 use tokio::sync::watch;
 
@@ -19,14 +25,14 @@ use crate::{
 
 /// How long actix-http reads on after an early answer, so that the client gets to see it.
 const LINGER: Duration = Duration::from_secs(1);
-const WORKERS: std::ops::RangeInclusive<usize> = 1..=512;
+const WORKERS: RangeInclusive<usize> = 1..=512;
 
 /// Runs the app that `app_factory` makes, once per worker and listener, behind the acceptor.
 ///
 /// Must be called within a tokio or an actix runtime; the workers are threads of their own. The
 /// server handles no signals. It stops when its [handle](Server::handle)'s `stop(true)` is called:
 /// idle connections end at once, running requests have `shutdown_timeout`. Setting `shutdown` to
-/// true (or dropping its sender) ends idle connections even before that.
+/// true ends idle connections even before that.
 ///
 /// `app_factory` gives what actix-http takes. For an `actix_web::App`:
 ///
@@ -62,18 +68,10 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let workers = config.workers;
     if listeners.is_empty() {
         return Err(Error::NoListener);
     }
-    if !WORKERS.contains(&workers) {
-        return Err(Error::Workers { workers });
-    }
-    let mut builder = Server::build()
-        .workers(workers)
-        .max_concurrent_connections(config.max_connections)
-        .shutdown_timeout(config.shutdown_timeout.as_millis().div_ceil(1000) as u64)
-        .disable_signals();
+    let mut builder = builder(&config)?;
     let acceptor = Acceptor {
         config,
         connections,
@@ -101,6 +99,20 @@ where
     Ok(builder.run())
 }
 
+fn builder(config: &Config) -> Result<ServerBuilder, Error> {
+    let workers = config.workers;
+    if !WORKERS.contains(&workers) {
+        return Err(Error::Workers { workers });
+    }
+    let shutdown_secs = config.shutdown_timeout.as_secs_f64().ceil() as u64;
+    let builder = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(config.max_connections)
+        .shutdown_timeout(shutdown_secs)
+        .disable_signals();
+    Ok(builder)
+}
+
 /// What every worker needs to take a connection in.
 #[derive(Clone)]
 struct Acceptor {
@@ -110,7 +122,7 @@ struct Acceptor {
     stop: GracefulShutdownSignal,
 }
 
-type Accepted = (Io, Protocol, Option<std::net::SocketAddr>);
+type Accepted = (Io, Protocol, Option<SocketAddr>);
 
 impl Acceptor {
     async fn accept(self, tcp: TcpStream) -> Result<Accepted, DispatchError> {
@@ -130,7 +142,7 @@ impl Acceptor {
         let (mut shutdown, stop) = (self.shutdown.clone(), self.stop.clone());
         Box::pin(async move {
             tokio::select! {
-                _ = shutdown.wait_for(|stop| *stop) => {}
+                Ok(_) = shutdown.wait_for(|stop| *stop) => {}
                 () = stop.notified() => {}
             }
         })

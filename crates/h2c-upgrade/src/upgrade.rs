@@ -26,11 +26,15 @@ const HOP_BY_HOP: [&str; 6] = [
     "upgrade",
 ];
 
+/// Fields that promise a body, or change what the answer looks like.
+const UNFIT: [&str; 4] = ["content-length", "expect", "te", "trailer"];
+
 /// The beginning of an HTTP/2 connection whose stream 1 is this request; `None` if the request
 /// does not ask for HTTP/2, or should rather stay what it is.
 pub(crate) fn as_http2(head: &Head<'_>) -> Option<BytesMut> {
     let bodiless = head.framing == Framing::None && matches!(head.method, b"GET" | b"HEAD");
-    if !bodiless || !head.is_http11 || !wants_h2c(head) {
+    let unfit = UNFIT.iter().any(|name| head.fields.iter().any(|field| field.is(name)));
+    if !bodiless || unfit || !head.is_http11 || !wants_h2c(head) {
         return None;
     }
     if !settings_are_fine(head.only("http2-settings")?.value) {
@@ -45,18 +49,7 @@ pub(crate) fn as_http2(head: &Head<'_>) -> Option<BytesMut> {
     put_field(&mut block, b":scheme", b"http");
     put_field(&mut block, b":authority", authority);
     put_field(&mut block, b":path", head.target);
-    let named: Vec<_> = options(head, "connection").collect();
-    for field in &head.fields {
-        let hop = HOP_BY_HOP.iter().any(|name| field.is(name));
-        // These promise a body, or change what the answer looks like.
-        let unfit = ["content-length", "expect", "te", "trailer"];
-        if unfit.iter().any(|name| field.is(name)) {
-            return None;
-        }
-        if !hop && !named.iter().any(|n| n.eq_ignore_ascii_case(field.name)) {
-            put_field(&mut block, &field.name.to_ascii_lowercase(), field.value);
-        }
-    }
+    put_fields(&mut block, head);
     if block.len() > frames::DEFAULT_FRAME_LIMIT {
         return None;
     }
@@ -65,6 +58,17 @@ pub(crate) fn as_http2(head: &Head<'_>) -> Option<BytesMut> {
     frames::put_header(&mut out, block.len(), frames::HEADERS, flags, 1);
     out.put_slice(&block);
     Some(out)
+}
+
+/// The fields of the request itself, those left out that `Connection` claims for the connection.
+fn put_fields(block: &mut BytesMut, head: &Head<'_>) {
+    let named: Vec<_> = options(head, "connection").collect();
+    for field in &head.fields {
+        let hop = HOP_BY_HOP.iter().any(|name| field.is(name));
+        if !hop && !named.iter().any(|name| name.eq_ignore_ascii_case(field.name)) {
+            put_field(block, &field.name.to_ascii_lowercase(), field.value);
+        }
+    }
 }
 
 fn options<'a>(head: &'a Head<'_>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {

@@ -184,6 +184,21 @@ fn running_requests_finish() {
 }
 
 #[test]
+fn a_client_that_says_goodbye_first_still_gets_its_answer() {
+    let server = start(config());
+    let mut client = server.connect_http2();
+    client.send(get(1, "/gate"));
+    client.send(frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]));
+    wait_until("it arrives", || server.gate.arrived.load(SeqCst) == 1);
+    server.stop();
+    server.gate.open();
+    assert_eq!(client.data(1), "through");
+    client.frame_of(GOAWAY);
+    assert_eq!(client.rest(), b"");
+    assert!(server.wait_for_end() < PROMPT);
+}
+
+#[test]
 fn the_signal_alone_ends_idle_connections() {
     let server = start(config());
     let mut http1 = server.connect();
