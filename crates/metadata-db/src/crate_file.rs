@@ -190,19 +190,24 @@ impl<'a> Reading<'a> {
         }
         let (bytes, longer) = read_up_to(entry, MAX_README_BYTES)?;
         self.candidate_bytes += bytes.len() + lower.len();
-        self.readmes.entry(lower).or_insert_with(|| Readme {
-            path: inner.to_owned(),
-            text: readable(&bytes),
-            cut: longer,
-        });
+        let (text, cut) = readable(&bytes, longer);
+        let path = inner.to_owned();
+        self.readmes.entry(lower).or_insert(Readme { path, text, cut });
         Ok(())
     }
 }
 
-/// A README for display: without a byte order mark, and NUL and what is not UTF-8 as U+FFFD; still within the limit.
-fn readable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
-    cut(&text.replace('\0', "\u{fffd}"), MAX_README_BYTES).to_owned()
+/// A README for display and whether it was cut: without a byte order mark, NUL and what is not UTF-8 as U+FFFD, which
+/// makes it longer. `longer` says that `bytes` end before the file does, perhaps inside a character.
+fn readable(bytes: &[u8], longer: bool) -> (String, bool) {
+    let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).replace('\0', "\u{fffd}");
+    let whole = if longer {
+        text.trim_end_matches('\u{fffd}')
+    } else {
+        &text
+    };
+    let kept = cut(whole, MAX_README_BYTES);
+    (kept.to_owned(), longer || kept.len() < whole.len())
 }
 
 fn read_up_to(entry: impl Read, limit: usize) -> Result<(Vec<u8>, bool), String> {
