@@ -14,43 +14,49 @@ use proptest::{
     sample::{Index, select},
 };
 
-/// Requests, bodies and what may confuse their borders.
-const PARTS: [&[u8]; 34] = [
-    b"GET / HTTP/1.1\r\nHost: a\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
-    b"POST / HTTP/1.0\r\n",
-    b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n",
-    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
-    b"Content-Length: 3\r\n",
-    b"content-length:0\r\n",
-    b"Content-Length: 3 \t\r\n",
-    b"Transfer-Encoding: chunked\r\n",
-    b"transfer-encoding:\tCHUNKED \r\n",
-    b"Transfer-Encoding: identity\r\n",
-    b"Expect: 100-continue\r\n",
-    b"\r\n",
-    b"\n",
-    b"\r",
-    b" ",
-    b"\t",
-    b"\0",
-    b"\xff",
-    b":",
-    b"3\r\nabc\r\n",
-    b"3;a=b\r\nabc\r\n",
-    b"3 \r\nabc\r\n",
-    b"5\r\n",
-    b"0\r\n\r\n",
-    b"0\r\nA: b\r\n\r\n",
-    b"0000000000000000003\r\nabc\r\n",
-    b"abc",
-    b"-1",
-    b"+",
+const STARTS: [&str; 4] = [
+    "GET / HTTP/1.1\r\nHost: a\r\n",
+    "POST / HTTP/1.1\r\nHost: a\r\n",
+    "POST / HTTP/1.0\r\n",
+    "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n",
 ];
+const FIELDS: [&str; 12] = [
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n",
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    "Content-Length: 3\r\n",
+    "content-length:0\r\n",
+    "Content-Length: 8 \t\r\n",
+    "Content-Length: +3\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "transfer-encoding:\tCHUNKED \r\n",
+    "Transfer-Encoding: identity\r\n",
+    "Expect: 100-continue\r\n",
+    "Accept: */*\r\n",
+    " folded\r\n",
+];
+const BODIES: [&str; 12] = [
+    "",
+    "",
+    "abc",
+    "3\r\nabc\r\n0\r\n\r\n",
+    "3;a=b\r\nabc\r\n00\r\nA: b\r\n\r\n",
+    "3 \r\nabc\r\n0\r\n\r\n",
+    "0000000000000000003\r\nabc\r\n0\r\n\r\n",
+    "5\r\nabc\r\n0\r\n\r\n",
+    "3\r\nabcd\r\n0\r\n\r\n",
+    "3\nabc\r\n0\r\n\r\n",
+    "0\r\nA: b\nC: d\r\n\r\n",
+    "\r\n",
+];
+/// Bytes on which parsers part ways.
+const NOISE: &[u8] = b"\r\n \t:\0\xff+-;,0a";
+
+fn request() -> impl Strategy<Value = String> {
+    let start = select(&STARTS[..]);
+    let fields = vec(select(&FIELDS[..]), 0..3);
+    (start, fields, select(&BODIES[..]))
+        .prop_map(|(start, fields, body)| format!("{start}{}\r\n{body}", fields.concat()))
+}
 
 /// How many requests actix-http finds in `bytes`; an error is the end of a connection.
 fn decode(codec: &mut Codec, bytes: &mut BytesMut) -> Result<u64, ()> {
@@ -86,13 +92,16 @@ proptest! {
 
     #[test]
     fn requests_begin_at_the_same_bytes(
-        parts in vec(select(&PARTS[..]), 0..16),
-        change in proptest::option::of((any::<Index>(), any::<u8>())),
+        requests in vec(request(), 1..5),
+        change in proptest::option::of((any::<Index>(), select(NOISE), any::<bool>())),
     ) {
-        let mut bytes = parts.concat();
-        if let Some((at, byte)) = change && !bytes.is_empty() {
+        let mut bytes = requests.concat().into_bytes();
+        if let Some((at, byte, replace)) = change {
             let at = at.index(bytes.len());
-            bytes[at] = byte;
+            match replace {
+                true => bytes[at] = byte,
+                false => bytes.insert(at, byte),
+            }
         }
         actix_rt::System::new().block_on(async { both_see_the_same(&bytes) });
     }
