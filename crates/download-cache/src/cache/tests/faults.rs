@@ -308,3 +308,36 @@ async fn an_error_page_without_a_length_is_known_by_its_status() {
     assert!(fixture.fill(&wanted).await.unwrap() == bytes);
     assert_eq!(fixture.requests(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_longer_first_attempt_stays() {
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1000);
+    fixture.upstream.fault(PATH, Fault::ExtraBytes, Times::Once);
+    assert!(fixture.fill(&wanted).await.unwrap() == bytes);
+    assert_eq!(fixture.requests(), 2);
+    let kept = fixture.cache.kept(&wanted.checksum).unwrap().unwrap();
+    assert!(whole(&kept) == bytes, "{} bytes were kept", kept.size_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_length_that_was_told_cannot_be_taken_back() {
+    for second in [None, Some(Fault::Chunked)] {
+        let fixture = Fixture::new();
+        let (_, wanted) = fixture.file(300_000);
+        fixture.upstream.fault(PATH, Fault::ContentLengthTooLarge, Times::Once);
+        if let Some(fault) = second {
+            fixture.upstream.fault(PATH, fault, Times::Once);
+        }
+        let mut waiter = fixture.waiter(&wanted).await;
+        assert_eq!(soon(waiter.head()).await.unwrap(), Some(301_000));
+        let cut = read(waiter).await.unwrap_err();
+        assert!(matches!(cut.error, Error::Changed { .. }), "{:?}", cut.error);
+        assert_eq!(fixture.requests(), 2);
+    }
+    // Of a small file nobody has been told.
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1000);
+    fixture.upstream.fault(PATH, Fault::ContentLengthTooLarge, Times::Once);
+    assert!(fixture.fill(&wanted).await.unwrap() == bytes);
+}
