@@ -21,6 +21,8 @@ use settings::Settings;
 /// How long it may take to listen, and how long to end.
 const START: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_secs(60);
+/// How long the pipes of an ended process may stay open, which only a child of its own could cause.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A running `mirror serve`. It is killed when this is dropped, and its log is printed if the test failed.
 #[derive(Debug)]
@@ -142,7 +144,9 @@ impl MirrorProcess {
 
     /// Waits for it to end by itself; `None` if it did not within `timeout`.
     pub fn wait_end(&self, timeout: Duration) -> Option<ExitStatus> {
-        eventually(timeout, || self.running.status())
+        let status = eventually(timeout, || self.running.status())?;
+        self.running.wait_closed();
+        Some(status)
     }
 
     /// Asks it to end (SIGTERM) and does not wait.
@@ -220,6 +224,12 @@ impl Running {
         // It may have ended by itself.
         let _ = child.kill();
         child.wait().expect("a killed child ends");
+        self.wait_closed();
+    }
+
+    fn wait_closed(&self) {
+        self.stdout.wait_closed(LAST_WORDS);
+        self.stderr.wait_closed(LAST_WORDS);
     }
 }
 

@@ -56,6 +56,15 @@ impl Collected {
         self.0.lock().text()
     }
 
+    /// Waits until the pipe is closed, at most for `timeout`: what a process wrote last comes after its end.
+    pub(super) fn wait_closed(&self, timeout: Duration) {
+        let waited = self
+            .0
+            .changed
+            .wait_timeout_while(self.0.lock(), timeout, |text| !text.ended);
+        drop(waited);
+    }
+
     /// Waits until `look` finds something in the text; `None` at the end of the text or of the time.
     pub(super) fn wait<T>(&self, timeout: Duration, look: impl Fn(&str) -> Option<T>) -> Option<T> {
         let waiting = |text: &mut Text| !text.ended && look(&text.text()).is_none();

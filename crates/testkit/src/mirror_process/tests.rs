@@ -9,7 +9,11 @@ fn stand_in(upstream: &FakeUpstream, script: &str) -> MirrorBuilder {
         .file("serve", script)
 }
 
-const SERVES: &str = "env >&2; echo \"args $*\" >&2; echo \"listening on http://$AT\"; exec tail -f /dev/null";
+const SERVES: &str = "
+trap 'kill $child; echo the last words >&2; exit 7' TERM
+env >&2; echo \"args $*\" >&2
+tail -f /dev/null & child=$!
+echo \"listening on http://$AT\"; wait";
 
 #[test]
 fn starts_talks_and_ends() {
@@ -30,7 +34,8 @@ fn starts_talks_and_ends() {
     );
     assert_eq!(mirror.stdout(), format!("listening on {}\n", mirror.url("")));
     assert!(mirror.peak_rss_bytes() >= mirror.rss_bytes() && mirror.rss_bytes() > 0);
-    assert!(!mirror.terminate().success());
+    assert_eq!(mirror.terminate().code(), Some(7));
+    assert!(mirror.log().ends_with("the last words\n"));
     assert!(!mirror.is_running());
 }
 
