@@ -1,0 +1,248 @@
+//! The parts, put together: index, cache, databases and the way upstream.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use download_cache::{DownloadCache, Event};
+use h2c_upgrade::Connections;
+use index_sync::{Index, Repository, RepositoryLimits, SparseUpstream};
+use metadata_db::{DecisionsDb, MetadataDb, OpenState};
+use registry::{Checksum, mirror_config};
+use tokio::sync::mpsc;
+use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
+
+use crate::data_dir::DataDir;
+use crate::free_space::free_bytes;
+use crate::settings::{Mode, Settings};
+use crate::statistics::Statistics;
+
+/// Any failure at the start, with its causes.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Everything behind the routes.
+#[derive(Debug)]
+pub struct Appliance {
+    /// The settings in force.
+    pub settings: Settings,
+    /// What is published, and how it is brought up to date.
+    pub index: Index,
+    /// The crate files.
+    pub cache: DownloadCache,
+    /// What is known of the kept files.
+    pub metadata: Arc<MetadataDb>,
+    /// Counters.
+    pub statistics: Arc<Statistics>,
+    /// The way upstream.
+    pub upstream: UpstreamHttp,
+    /// The token for upstream's own hosts.
+    pub token: Option<Token>,
+    /// Connections of clients, counted.
+    pub connections: Arc<Connections>,
+    data_dir: DataDir,
+    stopping: AtomicBool,
+}
+
+/// Hits and misses since the database began.
+#[derive(Debug, Clone, Copy)]
+pub struct AllTime {
+    /// Crate files answered from disk.
+    pub hits: u64,
+    /// Crate files that had to be fetched.
+    pub misses: u64,
+}
+
+impl Appliance {
+    /// Opens everything in the data directory. To be called in a tokio runtime; ends of fills go to `events`.
+    pub fn open(
+        settings: Settings,
+        data_dir: DataDir,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Self, StartError> {
+        let path = data_dir.path().to_owned();
+        let opened = MetadataDb::open(&path.join("mirror.db"))?;
+        if let OpenState::Replaced { moved_to, why } = &opened.state {
+            log::warn!("mirror.db was damaged ({why}); it is at {} now and is made anew", moved_to.display());
+        }
+        let metadata = Arc::new(opened.db);
+        let decisions = Arc::new(DecisionsDb::open(&path.join("decisions.db"))?);
+        let upstream = upstream_client(&settings)?;
+        let token = settings.upstream.token.as_deref().map(Token::new).transpose()?;
+        let cache = open_cache(&settings, &path, upstream.clone(), events)?;
+        let statistics = Arc::new(Statistics::default());
+        let repository = Repository::open(&path.join("index.git"), RepositoryLimits::default())?;
+        let known = kept_or_served(cache.clone(), Arc::clone(&metadata), Arc::clone(&statistics));
+        let index = Index::open(
+            index_config(&settings),
+            repository,
+            Arc::clone(&metadata),
+            decisions,
+            settings.upstream.sparse.is_some().then(|| upstream.clone()),
+            known,
+        )?;
+        trust_upstream(&settings, &upstream, token.as_ref())?;
+        let appliance = Self {
+            index,
+            cache,
+            metadata,
+            statistics,
+            upstream,
+            token,
+            connections: Arc::default(),
+            data_dir,
+            stopping: AtomicBool::new(false),
+            settings,
+        };
+        appliance.set_mode(appliance.settings.mode);
+        let base = appliance.settings.public_url.as_ref().map_or_else(|| appliance.settings.local_url(), ToString::to_string);
+        appliance.index.publish_config_json(mirror_config(&base));
+        Ok(appliance)
+    }
+
+    /// Where everything is kept.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// How upstream is treated now.
+    pub fn mode(&self) -> Mode {
+        match self.index.mode() {
+            index_sync::Mode::Online => Mode::Online,
+            index_sync::Mode::Fallback => Mode::Fallback,
+            index_sync::Mode::Offline => Mode::Offline,
+        }
+    }
+
+    /// Changes how upstream is treated, until the next start.
+    pub fn set_mode(&self, mode: Mode) {
+        self.index.set_mode(match mode {
+            Mode::Online => index_sync::Mode::Online,
+            Mode::Fallback => index_sync::Mode::Fallback,
+            Mode::Offline => index_sync::Mode::Offline,
+        });
+    }
+
+    /// Where the index comes from, for people.
+    pub fn upstream_name(&self) -> String {
+        let given = &self.settings.layers.get("upstream.sparse").text;
+        if given.is_empty() { "nothing upstream".to_owned() } else { given.clone() }
+    }
+
+    /// Why this mirror is not ready, one sentence each; empty when it is. Blocks.
+    pub fn trouble(&self) -> Vec<String> {
+        let mut trouble = Vec::new();
+        if self.stopping() {
+            trouble.push("it is shutting down".to_owned());
+        }
+        if !self.data_dir.is_in_place() {
+            trouble.push("its data directory was moved or replaced: restart it".to_owned());
+        }
+        if let Err(error) = self.index.tree().tip() {
+            trouble.push(format!("the published index cannot be read: {error}"));
+        }
+        if let Err(error) = self.metadata.totals() {
+            trouble.push(format!("the metadata database cannot be read: {error}"));
+        }
+        trouble
+    }
+
+    /// Hits and misses since the database began. Blocks.
+    pub fn all_time(&self) -> Result<AllTime, metadata_db::Error> {
+        let flushed = self.metadata.counters()?;
+        let pending = self.statistics.unflushed();
+        let sum = |name: &str, pending: u64| flushed.get(name).copied().unwrap_or(0) + pending;
+        Ok(AllTime { hits: sum("hits", pending.hits), misses: sum("misses", pending.misses) })
+    }
+
+    /// Whether the mirror is on its way out.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Finishes what is under way within `limit`: fills, the batch of index files, statistics.
+    pub async fn stop(&self, limit: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let cut_off = self.cache.drain(limit).await;
+        if cut_off > 0 {
+            log::warn!("{cut_off} fills were cut off by the shutdown; they begin anew when they are asked for");
+        }
+        self.index.shutdown().await;
+        if let Err(error) = self.statistics.flush(&self.metadata).and_then(|()| self.metadata.checkpoint()) {
+            log::warn!("statistics could not be written: {error}");
+        }
+    }
+}
+
+fn index_config(settings: &Settings) -> index_sync::Config {
+    index_sync::Config {
+        upstream: settings.upstream.sparse.clone().map(|base| SparseUpstream { base }),
+        max_age: settings.sparse_max_age,
+        removal_grace: settings.removal_grace,
+        ..index_sync::Config::default()
+    }
+}
+
+/// The client for upstream. It asks nothing by itself.
+pub fn upstream_client(settings: &Settings) -> Result<UpstreamHttp, StartError> {
+    Ok(UpstreamHttp::start(client_config(settings))?)
+}
+
+fn client_config(settings: &Settings) -> upstream_http::Config {
+    let contact = settings.public_url.as_ref().map_or_else(
+        || "an unnamed mirror of crates.io".to_owned(),
+        |url| format!("+{url}"),
+    );
+    let agent = format!("mirror/{} ({contact})", env!("CARGO_PKG_VERSION"));
+    let mut config = upstream_http::Config::new(agent);
+    config.ca_file = settings.upstream.ca_file.clone();
+    config.proxy = ProxyConfig {
+        setting: settings.upstream.proxy.clone(),
+        environment: EnvProxies::from_pairs(settings.environment.all().iter().cloned()),
+    };
+    config
+}
+
+fn trust_upstream(
+    settings: &Settings,
+    upstream: &UpstreamHttp,
+    token: Option<&Token>,
+) -> Result<(), StartError> {
+    if let Some(base) = &settings.upstream.sparse {
+        let url: UpstreamUrl = base.parse()?;
+        upstream.trust(url.authority().clone(), token.cloned());
+    }
+    Ok(())
+}
+
+fn open_cache(
+    settings: &Settings,
+    path: &Path,
+    upstream: UpstreamHttp,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<DownloadCache, StartError> {
+    let mut config = download_cache::Config::new(path);
+    config.max_file_bytes = settings.max_file_bytes;
+    config.min_free_bytes = settings.min_free_bytes;
+    config.free_bytes = Arc::new(|path: &Path| free_bytes(path));
+    // a receiver that is gone means that the mirror is ending: the next start adopts the file
+    Ok(DownloadCache::open(config, upstream, move |event| drop(events.send(event)))?)
+}
+
+fn kept_or_served(
+    cache: DownloadCache,
+    metadata: Arc<MetadataDb>,
+    statistics: Arc<Statistics>,
+) -> Arc<dyn Fn(&Checksum) -> bool + Send + Sync> {
+    Arc::new(move |checksum| {
+        statistics.was_served(checksum)
+            || matches!(cache.kept(checksum), Ok(Some(_)))
+            // when it cannot be known, the careful answer holds the change
+            || metadata.was_served(checksum).unwrap_or(true)
+    })
+}
+
+/// Where the socket for commands is.
+pub fn control_socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}

@@ -1,0 +1,156 @@
+//! The command line: what there is to say, and nothing of what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::Mode;
+
+/// One binary that stands in for crates.io.
+#[derive(Debug, Parser)]
+#[command(name = "mirror", version, about, max_term_width = 100)]
+#[command(after_help = "Example: mirror serve        then paste what http://127.0.0.1:8080/config.toml gives")]
+pub struct Cli {
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that override the settings file and the environment.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Flags {
+    /// Settings file [default: MIRROR_CONFIG, ./mirror.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything is kept [default: mirror-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Address and port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// What clients reach the mirror by, such as https://mirror.example
+    #[arg(long, global = true, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// The mode at the start: online, fallback or offline
+    #[arg(long = "mode", id = "start_mode", global = true, value_name = "MODE")]
+    pub mode: Option<String>,
+    /// Never ask upstream: short for --mode offline
+    #[arg(long, global = true, conflicts_with = "start_mode")]
+    pub offline: bool,
+    /// The registry behind this one: crates.io, sparse+https://…/, or empty for none
+    #[arg(long, global = true, value_name = "REGISTRY")]
+    pub upstream_sparse: Option<String>,
+    /// What is logged, such as info or mirror=debug
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Flags {
+    /// As (key, flag, text), for the settings.
+    pub fn given(&self) -> Vec<(&'static str, &'static str, String)> {
+        let plain = [
+            ("data_dir", "--data-dir", &self.data_dir),
+            ("listen", "--listen", &self.listen),
+            ("public_url", "--public-url", &self.public_url),
+            ("mode", "--mode", &self.mode),
+            ("upstream.sparse", "--upstream-sparse", &self.upstream_sparse),
+            ("log", "--log", &self.log),
+        ];
+        let mut given: Vec<_> =
+            plain.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text.clone()?))).collect();
+        if self.offline {
+            given.push(("mode", "--offline", "offline".to_owned()));
+        }
+        given
+    }
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the mirror: index, crate files, pages
+    #[command(after_help = "Example: mirror serve --listen 0.0.0.0:8080 --public-url http://mirror.office:8080")]
+    Serve,
+    /// Show the settings in force, or what clients need
+    #[command(subcommand, after_help = "Example: mirror config client >> ~/.cargo/config.toml")]
+    Config(ConfigCommand),
+    /// Report what an administrator or a bug report needs: upstream, proxy, TLS, disk, versions
+    #[command(after_help = "Example: mirror doctor")]
+    Doctor,
+    /// Exit with 0 if the server on this machine is ready
+    #[command(after_help = "Example: HEALTHCHECK CMD [\"mirror\", \"healthcheck\"]")]
+    Healthcheck,
+    /// Show the mode of the running server, or switch it until its next start
+    #[command(after_help = "Example: mirror mode offline")]
+    Mode {
+        /// The mode to switch to
+        mode: Option<Mode>,
+    },
+    /// Search the crates that are kept here
+    #[command(after_help = "Example: mirror search json --limit 5")]
+    Search {
+        /// Words to look for
+        #[arg(required = true)]
+        query: Vec<String>,
+        /// At most so many results
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+        /// As JSON, in the shape of crates.io's API
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask upstream for a crate's index file now
+    #[command(after_help = "Example: mirror refresh serde")]
+    Refresh {
+        /// The crate
+        name: String,
+    },
+    /// Forget the kept files of a crate, or of one version of it
+    #[command(after_help = "Example: mirror evict serde@1.0.0")]
+    Evict {
+        /// The crate, with @VERSION for one version
+        what: String,
+    },
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// The .cargo/config.toml that uses this mirror
+    #[command(after_help = "Example: mirror config client --public-url http://mirror.office:8080")]
+    Client,
+    /// Every setting in force, and where it came from
+    #[command(after_help = "Example: MIRROR_LOG=debug mirror config show")]
+    Show,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn is_consistent_and_every_command_has_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example: "), "{} has no example", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from(["mirror", "serve", "--offline", "--listen", "127.0.0.1:0"]);
+        assert_eq!(
+            cli.flags.given(),
+            [("listen", "--listen", "127.0.0.1:0".to_owned()), ("mode", "--offline", "offline".to_owned())]
+        );
+        assert!(matches!(Cli::parse_from(["mirror", "mode", "offline"]).command, Command::Mode { mode: Some(Mode::Offline) }));
+    }
+}

@@ -1,0 +1,64 @@
+//! Commands that the running server carries out.
+
+use registry::{CrateName, CrateVersion};
+use std::sync::Arc;
+
+use super::{Ended, say};
+use crate::appliance::Appliance;
+use crate::control::{Reply, Request, ask};
+use crate::data_dir::{DataDir, check_format};
+use crate::settings::{Mode, Settings};
+
+/// Exits with 0 if the server is ready.
+pub fn healthcheck(settings: &Settings) -> Ended {
+    required(settings, &Request::Health)
+}
+
+/// Shows or switches the mode.
+pub fn mode(settings: &Settings, to: Option<Mode>) -> Ended {
+    required(settings, &Request::Mode { to })
+}
+
+/// Asks upstream for an index file now.
+pub fn refresh(settings: &Settings, name: &str) -> Ended {
+    let name = name.parse::<CrateName>()?;
+    required(settings, &Request::Refresh { name })
+}
+
+/// Forgets kept files: by the running server, or here if none runs.
+pub fn evict(settings: Settings, what: &str) -> Ended {
+    let (name, version) = what.split_once('@').map_or((what, None), |(name, version)| (name, Some(version)));
+    let name = name.parse::<CrateName>()?;
+    let version = version.map(str::parse::<CrateVersion>).transpose()?;
+    check_format(&settings.data_dir)?;
+    let request = Request::Evict { name: name.clone(), version: version.clone() };
+    if let Some(reply) = ask(&settings.data_dir, &request)? {
+        return report(&reply);
+    }
+    let named_by = settings.layers.get("data_dir").source.to_string();
+    let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let reply = runtime.block_on(async {
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        let settings = Settings { mode: Mode::Offline, ..settings };
+        let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
+        let reply = crate::maintenance::evict(Arc::clone(&appliance), name, version).await;
+        appliance.stop(std::time::Duration::from_secs(1)).await;
+        Ok::<_, crate::appliance::StartError>(reply)
+    })?;
+    report(&reply)
+}
+
+fn required(settings: &Settings, request: &Request) -> Ended {
+    match ask(&settings.data_dir, request)? {
+        Some(reply) => report(&reply),
+        None => Err(format!("no server is running on {}", settings.data_dir.display()).into()),
+    }
+}
+
+fn report(reply: &Reply) -> Ended {
+    if reply.ok {
+        return say(&format!("{}\n", reply.message));
+    }
+    Err(reply.message.clone().into())
+}

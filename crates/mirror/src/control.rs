@@ -1,0 +1,173 @@
+//! How commands reach the running server: one JSON object a line over `control.sock`, one back.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use registry::{CrateName, CrateVersion};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+
+use crate::appliance::{Appliance, control_socket};
+use crate::settings::Mode;
+
+/// What a command asks of the server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Whether it is ready.
+    Health,
+    /// The mode; with one given, switch to it.
+    Mode {
+        /// The mode to switch to.
+        to: Option<Mode>,
+    },
+    /// Ask upstream for an index file now.
+    Refresh {
+        /// The crate.
+        name: CrateName,
+    },
+    /// Forget kept files.
+    Evict {
+        /// The crate.
+        name: CrateName,
+        /// Only this version.
+        version: Option<CrateVersion>,
+    },
+}
+
+/// The server's answer: lines for standard output, and whether it worked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reply {
+    /// Whether it worked.
+    pub ok: bool,
+    /// What to tell the user.
+    pub message: String,
+}
+
+impl Reply {
+    /// It worked.
+    pub fn ok(message: impl Into<String>) -> Self {
+        Self { ok: true, message: message.into() }
+    }
+
+    /// It did not.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { ok: false, message: message.into() }
+    }
+}
+
+/// Longer requests are refused.
+const MAX_REQUEST_BYTES: u64 = 4096;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Listens until the runtime ends. The socket is removed by whoever holds the returned guard.
+pub fn listen(appliance: Arc<Appliance>) -> io::Result<SocketFile> {
+    let path = control_socket(appliance.data_dir());
+    let _ = std::fs::remove_file(&path);
+    let listener = {
+        let (_dir, short) = short_path(&path)?;
+        // made unreachable for others before anybody can know of it
+        let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let bound = std::os::unix::net::UnixListener::bind(short);
+        rustix::process::umask(old);
+        bound?
+    };
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(answer(Arc::clone(&appliance), stream))),
+                Err(error) => {
+                    log::warn!("control.sock: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    });
+    Ok(SocketFile(path))
+}
+
+/// The socket's file, removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn answer(appliance: Arc<Appliance>, stream: tokio::net::UnixStream) {
+    let (reading, mut writing) = stream.into_split();
+    let mut line = String::new();
+    let mut reading = tokio::io::BufReader::new(reading.take(MAX_REQUEST_BYTES));
+    let read = tokio::time::timeout(PATIENCE, reading.read_line(&mut line)).await;
+    let reply = match (read, serde_json::from_str(&line)) {
+        (Ok(Ok(_)), Ok(request)) => carry_out(&appliance, request).await,
+        _ => Reply::failed("the server did not understand the command: are both of the same version?"),
+    };
+    let mut json = serde_json::to_vec(&reply).expect("a reply is always JSON");
+    json.push(b'\n');
+    let _ = writing.write_all(&json).await;
+}
+
+async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
+    match request {
+        Request::Health => {
+            let own = Arc::clone(appliance);
+            match tokio::task::spawn_blocking(move || own.trouble()).await {
+                Ok(trouble) if trouble.is_empty() => Reply::ok("ready"),
+                Ok(trouble) => Reply::failed(format!("not ready: {}", trouble.join("; "))),
+                Err(_) => Reply::failed("not ready: the check itself failed"),
+            }
+        }
+        Request::Mode { to } => {
+            if let Some(mode) = to {
+                appliance.set_mode(mode);
+                log::info!("mode switched to {} by command", mode.as_str());
+            }
+            Reply::ok(appliance.mode().as_str())
+        }
+        Request::Refresh { name } => crate::maintenance::refresh(appliance, &name).await,
+        Request::Evict { name, version } => crate::maintenance::evict(Arc::clone(appliance), name, version).await,
+    }
+}
+
+/// Asks the server that runs on `data_dir`. `None`: no server runs there.
+pub fn ask(data_dir: &Path, request: &Request) -> io::Result<Option<Reply>> {
+    let path = control_socket(data_dir);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (_dir, short) = short_path(&path)?;
+    let mut stream = match std::os::unix::net::UnixStream::connect(short) {
+        Ok(stream) => stream,
+        // left over from a server that was killed
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut json = serde_json::to_vec(request)?;
+    json.push(b'\n');
+    stream.write_all(&json)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+/// A socket's path may have about a hundred bytes: a longer one is named by its opened directory.
+fn short_path(path: &Path) -> io::Result<(Option<std::fs::File>, PathBuf)> {
+    if path.as_os_str().len() < 100 {
+        return Ok((None, path.to_owned()));
+    }
+    let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
+    let dir = std::fs::File::open(parent)?;
+    let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+    Ok((Some(dir), short))
+}

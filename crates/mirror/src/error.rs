@@ -1,0 +1,65 @@
+use registry::{CrateName, CrateVersion};
+
+/// Why a crate file or an index file could not be served. Statuses are given in `http/error.rs` alone.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The index does not list this version.
+    #[error("the index does not list {name} {version}")]
+    NotListed {
+        /// As it was asked for.
+        name: CrateName,
+        /// As it was asked for.
+        version: CrateVersion,
+    },
+    /// There is no such crate.
+    #[error("the index has no crate `{name}`")]
+    NoSuchCrate {
+        /// As it was asked for.
+        name: CrateName,
+    },
+    /// It is listed but not kept here, and upstream is not to be asked.
+    #[error("{name} {version} is not kept here, and this mirror is offline")]
+    NotKept {
+        /// As it was asked for.
+        name: CrateName,
+        /// As it was asked for.
+        version: CrateVersion,
+    },
+    /// The index could not say.
+    #[error(transparent)]
+    Index(#[from] index_sync::Error),
+    /// The crate file could not be fetched or read.
+    #[error(transparent)]
+    CrateFile(#[from] download_cache::Error),
+    /// Upstream's `dl` makes no address that can be asked.
+    #[error("upstream's download address cannot be used: {why}")]
+    DownloadAddress {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Upstream took so long that the client is better told to come again; the fetch goes on.
+    #[error("upstream has not answered yet; the fetch goes on")]
+    NotYet,
+    /// The metadata database failed.
+    #[error(transparent)]
+    Metadata(#[from] metadata_db::Error),
+    /// The request itself makes no sense.
+    #[error("{0}")]
+    BadRequest(&'static str),
+}
+
+/// `error` and its causes in one line, for logs.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // transparent variants repeat what was said already
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,46 @@
+//! The routes. A handler parses what a client asks, calls the appliance, and answers.
+
+mod api;
+mod assets;
+mod base_url;
+mod body;
+mod conditional;
+mod download;
+mod error;
+mod health;
+mod metrics;
+mod pages;
+mod sparse;
+mod views;
+
+use std::sync::Arc;
+
+use actix_web::web::{self, ServiceConfig};
+
+use crate::appliance::Appliance;
+
+/// What every handler gets.
+type Shared = web::Data<Appliance>;
+
+/// All routes, at the root and below the path of `public_url` if it has one (a proxy may pass that on or not).
+pub fn routes(appliance: &Arc<Appliance>) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    let data = Shared::from(Arc::clone(appliance));
+    let path = appliance.settings.public_url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default();
+    move |config| {
+        config.app_data(data).app_data(web::PayloadConfig::new(64 << 10));
+        if !path.is_empty() {
+            config.service(web::scope(&path).configure(all).default_service(web::to(pages::no_such_page)));
+        }
+        config.configure(all).default_service(web::to(pages::no_such_page));
+    }
+}
+
+fn all(config: &mut ServiceConfig) {
+    config
+        .configure(sparse::routes)
+        .configure(download::routes)
+        .configure(api::routes)
+        .configure(health::routes)
+        .configure(assets::routes)
+        .configure(pages::routes);
+}

@@ -1,0 +1,135 @@
+//! Pages for people, and the cargo configuration to save.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use registry::{CrateName, CrateVersion};
+
+use super::base_url::{BaseUrl, base_url};
+use super::{Shared, views};
+use crate::client_config::client_config;
+use crate::error::{ServeError, chain};
+use crate::search::{SearchRequest, search};
+
+pub fn routes(config: &mut ServiceConfig) {
+    let page = |path: &str| web::resource(path.to_owned());
+    config
+        .service(page("/").route(web::get().to(home)).route(web::head().to(home)))
+        .service(page("/search").route(web::get().to(search_page)).route(web::head().to(search_page)))
+        .service(page("/status").route(web::get().to(status)).route(web::head().to(status)))
+        .service(page("/help").route(web::get().to(help)).route(web::head().to(help)))
+        .service(page("/config.toml").route(web::get().to(config_toml)).route(web::head().to(config_toml)))
+        .service(page("/crates/{crate}").route(web::get().to(newest)).route(web::head().to(newest)))
+        .service(page("/crates/{crate}/{version}").route(web::get().to(version)).route(web::head().to(version)));
+}
+
+fn base(request: &HttpRequest, appliance: &Shared) -> BaseUrl {
+    let settings = &appliance.settings;
+    base_url(request, settings.public_url.as_ref(), &settings.trusted_proxies)
+        .unwrap_or_else(|| BaseUrl { url: settings.local_url(), from_request: false })
+}
+
+fn html(status: StatusCode, page: String) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CONTENT_SECURITY_POLICY, site::CONTENT_SECURITY_POLICY))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .content_type("text/html; charset=utf-8")
+        .body(page)
+}
+
+/// Makes a page on a thread where blocking is allowed, since it reads the database and renders text.
+async fn rendered(
+    request: &HttpRequest,
+    appliance: &Shared,
+    make: impl FnOnce(&Shared, site::Chrome) -> Result<(StatusCode, String), ServeError> + Send + 'static,
+) -> HttpResponse {
+    let chrome = views::chrome(appliance, &base(request, appliance).url);
+    let (own, own_chrome) = (appliance.clone(), chrome.clone());
+    let made = tokio::task::spawn_blocking(move || make(&own, own_chrome)).await;
+    match made {
+        Ok(Ok((status, page))) => html(status, page),
+        failed => {
+            let why = failed.map_or_else(|panic| panic.to_string(), |error| {
+                error.err().map(|error| chain(&error)).unwrap_or_default()
+            });
+            log::error!("failed to make the page {}: {why}", request.path().escape_debug());
+            let what = "The page could not be made. The mirror's log says why.";
+            html(StatusCode::INTERNAL_SERVER_ERROR, site::failed(&chrome, 500, what))
+        }
+    }
+}
+
+async fn home(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    rendered(&request, &appliance, |appliance, chrome| Ok((StatusCode::OK, views::home(appliance, chrome)?))).await
+}
+
+async fn status(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    rendered(&request, &appliance, |appliance, chrome| Ok((StatusCode::OK, views::status(appliance, chrome)?))).await
+}
+
+async fn help(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    rendered(&request, &appliance, |_, chrome| {
+        let config_toml = client_config(&chrome.base_url);
+        Ok((StatusCode::OK, site::help(&site::Help { chrome, config_toml, older_config_toml: None })))
+    })
+    .await
+}
+
+async fn config_toml(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .content_type("application/toml; charset=utf-8")
+        .body(client_config(&base(&request, &appliance).url))
+}
+
+async fn search_page(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    let wanted = SearchRequest::from_query(request.query_string());
+    let found = search(appliance.clone().into_inner(), wanted.clone()).await;
+    rendered(&request, &appliance, move |_, chrome| Ok((StatusCode::OK, views::search(chrome, wanted, found?)))).await
+}
+
+async fn newest(request: HttpRequest, name: web::Path<String>, appliance: Shared) -> HttpResponse {
+    crate_page(&request, &appliance, name.into_inner(), None).await
+}
+
+async fn version(request: HttpRequest, path: web::Path<(String, String)>, appliance: Shared) -> HttpResponse {
+    let (name, version) = path.into_inner();
+    crate_page(&request, &appliance, name, Some(version)).await
+}
+
+async fn crate_page(request: &HttpRequest, appliance: &Shared, name: String, version: Option<String>) -> HttpResponse {
+    rendered(request, appliance, move |appliance, chrome| {
+        let parsed = name.parse::<CrateName>().ok();
+        let version = version.map(|version| version.parse::<CrateVersion>());
+        let page = match (parsed, version) {
+            (Some(name), None) => views::krate(appliance, chrome.clone(), &name, None)?,
+            (Some(name), Some(Ok(version))) => views::krate(appliance, chrome.clone(), &name, Some(&version))?,
+            _ => None,
+        };
+        let what = "No file of this crate is kept here. It is fetched when a build first needs it.";
+        Ok(page.map_or_else(|| (StatusCode::NOT_FOUND, site::not_found(&chrome, what)), |page| (StatusCode::OK, page)))
+    })
+    .await
+}
+
+/// Everything else: a page for browsers, a line for programs.
+pub async fn no_such_page(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    let wants_html = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    if request.method().is_safe() && wants_html {
+        let chrome = views::chrome(&appliance, &base(&request, &appliance).url);
+        return html(StatusCode::NOT_FOUND, site::not_found(&chrome, "There is no such page on this mirror."));
+    }
+    let (mut response, line) = if request.path().contains("git") {
+        (HttpResponse::NotFound(), "this mirror does not serve its index over git yet: use the sparse one below /index/\n")
+    } else {
+        (HttpResponse::NotFound(), "this is a mirror of crates.io; there is nothing at this address\n")
+    };
+    response.content_type("text/plain; charset=utf-8").body(line)
+}

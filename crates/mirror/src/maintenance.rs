@@ -1,0 +1,54 @@
+//! What an operator asks for by hand: refresh and evict.
+
+use std::sync::Arc;
+
+use index_sync::Ask;
+use registry::{CrateName, CrateVersion, IndexFile, IndexPath};
+
+use crate::appliance::Appliance;
+use crate::control::Reply;
+use crate::error::chain;
+
+/// Asks upstream for a crate's index file now.
+pub async fn refresh(appliance: &Appliance, name: &CrateName) -> Reply {
+    let path = IndexPath::of(name);
+    match appliance.index.file(&path, Ask::Now).await {
+        Ok(Some(entry)) => {
+            let versions = IndexFile::parse_readable(&entry.bytes, &path).lines().len();
+            Reply::ok(format!("{name}: up to date, {versions} versions"))
+        }
+        Ok(None) => Reply::failed(format!("{name}: upstream has no such crate")),
+        Err(error) => Reply::failed(format!("{name}: {}", chain(&error))),
+    }
+}
+
+/// Forgets the kept files of a crate, or of one version.
+pub async fn evict(appliance: Arc<Appliance>, name: CrateName, version: Option<CrateVersion>) -> Reply {
+    let evicting = tokio::task::spawn_blocking(move || evict_now(&appliance, &name, version.as_ref()));
+    evicting.await.unwrap_or_else(|_| Reply::failed("the eviction was abandoned"))
+}
+
+fn evict_now(appliance: &Appliance, name: &CrateName, version: Option<&CrateVersion>) -> Reply {
+    let kept = match appliance.metadata.kept_versions(name) {
+        Ok(kept) => kept,
+        Err(error) => return Reply::failed(chain(&error)),
+    };
+    let (mut files, mut bytes) = (0, 0);
+    for row in kept.iter().filter(|row| version.is_none_or(|version| *version == row.version)) {
+        let freed = appliance.cache.evict(&row.checksum).map_err(|error| chain(&error));
+        let forgotten = appliance.metadata.forget_kept(&row.checksum).map_err(|error| chain(&error));
+        match freed.and_then(|freed| forgotten.map(|_| freed)) {
+            Ok(freed) => {
+                files += 1;
+                bytes += freed.unwrap_or(0);
+                log::info!("{} {}: evicted by command", row.name, row.version);
+            }
+            Err(why) => return Reply::failed(format!("{} {}: {why}", row.name, row.version)),
+        }
+    }
+    let what = version.map_or_else(|| name.to_string(), |version| format!("{name} {version}"));
+    match files {
+        0 => Reply::failed(format!("{what}: no file of it is kept")),
+        _ => Reply::ok(format!("{what}: {files} files forgotten, {bytes} bytes freed")),
+    }
+}

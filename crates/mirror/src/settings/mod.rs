@@ -1,0 +1,237 @@
+//! The settings in force, checked once at the start; nothing else reads the environment or the settings file.
+
+mod environment;
+mod key;
+mod layers;
+mod show;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use environment::Environment;
+pub use layers::{Layers, Source};
+pub use show::show;
+pub use value::{PublicUrl, TrustedProxies, authority};
+
+/// What is wrong with the settings: one sentence that names key, value and source.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A name that is no setting.
+    #[error("`{name}` in {source} is not a setting; did you mean `{nearest}`?", source = .source)]
+    UnknownKey {
+        /// As it was written.
+        name: String,
+        /// The known name that looks most like it.
+        nearest: &'static str,
+        /// Where it was written.
+        source: Source,
+    },
+    /// A value that does not fit its key.
+    #[error("`{key}` is `{value}` in {source}: {why}", source = .source)]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// As it was written; secrets are left out.
+        value: String,
+        /// Where it was written.
+        source: Source,
+        /// What would fit.
+        why: String,
+    },
+    /// A settings file that cannot be read.
+    #[error("the settings file {} cannot be used: {why}", .path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl std::error::Error for Source {}
+
+/// How the mirror treats upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Asks upstream as needed.
+    Online,
+    /// Asks upstream only for what is absent here.
+    Fallback,
+    /// Never asks upstream.
+    Offline,
+}
+
+impl Mode {
+    /// As it is written in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Fallback => "fallback",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// The upstream registry, if there is one.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// The base of its sparse index: http or https, with a slash at its end.
+    pub sparse: Option<String>,
+    /// A `dl` that is used in place of the one in upstream's `config.json`.
+    pub download: Option<registry::DownloadTemplate>,
+    /// Sent as `Authorization` to upstream's own hosts.
+    pub token: Option<String>,
+    /// PEM certificates beside the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// A proxy in place of the environment's.
+    pub proxy: Option<String>,
+}
+
+/// Every setting, in the form in which it is used.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// What clients reach the mirror by, if that is known.
+    pub public_url: Option<PublicUrl>,
+    /// Who may name the client's scheme.
+    pub trusted_proxies: TrustedProxies,
+    /// The mode at the start.
+    pub mode: Mode,
+    /// The registry behind this one.
+    pub upstream: Upstream,
+    /// How long an index file is served without asking again.
+    pub sparse_max_age: Duration,
+    /// How long a version must be missing before it counts as removed.
+    pub removal_grace: Duration,
+    /// The largest crate file that is fetched.
+    pub max_file_bytes: u64,
+    /// Free disk space below which nothing new is kept.
+    pub min_free_bytes: u64,
+    /// env_logger's filter.
+    pub log: String,
+    /// The environment, for proxies.
+    pub environment: Environment,
+    /// The texts behind all this, with their sources.
+    pub layers: Layers,
+}
+
+impl Settings {
+    /// Reads and checks everything. `flags` are (key, flag, text).
+    pub fn load(
+        file: Option<&Path>,
+        environment: Environment,
+        flags: &[(&'static str, &'static str, String)],
+    ) -> Result<Self, SettingsError> {
+        let layers = Layers::collect(file, &environment, flags)?;
+        if layers.get("access").text != "public" {
+            return Err(wrong(&layers, "access", "only `public` exists so far".to_owned()));
+        }
+        let log = environment.get("RUST_LOG").unwrap_or(&layers.get("log").text).to_owned();
+        Ok(Self {
+            data_dir: read(&layers, "data_dir", |text| match text {
+                "" => Err("it should name a directory".to_owned()),
+                _ => Ok(PathBuf::from(text)),
+            })?,
+            listen: read(&layers, "listen", value::listen)?,
+            public_url: optional(&layers, "public_url", str::parse)?,
+            trusted_proxies: trusted_proxies(&layers)?,
+            mode: read(&layers, "mode", |text| match text {
+                "online" => Ok(Mode::Online),
+                "fallback" => Ok(Mode::Fallback),
+                "offline" => Ok(Mode::Offline),
+                _ => Err("it should be online, fallback or offline".to_owned()),
+            })?,
+            upstream: upstream(&layers)?,
+            sparse_max_age: read(&layers, "index.sparse_max_age", value::duration)?,
+            removal_grace: read(&layers, "index.removal_grace", value::duration)?,
+            max_file_bytes: read(&layers, "cache.max_file_size", value::size_bytes)?,
+            min_free_bytes: read(&layers, "cache.min_free", value::size_bytes)?,
+            log,
+            environment,
+            layers,
+        })
+    }
+
+    /// The base address that links and the published git index name when the public one is unknown: http, the listening
+    /// address (127.0.0.1 for a wildcard) and its port (8080 for one that was not chosen).
+    pub fn local_url(&self) -> String {
+        let address = self.listen.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let port = if address.port() == 0 { 8080 } else { address.port() };
+        let ip = if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
+        format!("http://{}", SocketAddr::new(ip, port))
+    }
+}
+
+fn wrong(layers: &Layers, key: &'static str, why: String) -> SettingsError {
+    let given = layers.get(key);
+    let secret = key::find(key).is_some_and(|key| key.secret);
+    let value = if secret { "…".to_owned() } else { given.text.escape_debug().to_string() };
+    SettingsError::Value { key, value, source: given.source.clone(), why }
+}
+
+fn read<T>(layers: &Layers, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, SettingsError> {
+    parse(layers.get(key).text.trim()).map_err(|why| wrong(layers, key, why))
+}
+
+fn optional<T>(
+    layers: &Layers,
+    key: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, SettingsError> {
+    if layers.get(key).text.trim().is_empty() { Ok(None) } else { read(layers, key, parse).map(Some) }
+}
+
+fn trusted_proxies(layers: &Layers) -> Result<TrustedProxies, SettingsError> {
+    let given = layers.get("trusted_proxies");
+    let platform = layers.get("listen").source == Source::Variable("PORT".to_owned());
+    if given.source == Source::Default && platform {
+        return Ok(TrustedProxies::whoever_connects());
+    }
+    read(layers, "trusted_proxies", str::parse)
+}
+
+fn upstream(layers: &Layers) -> Result<Upstream, SettingsError> {
+    let token_file = optional(layers, "upstream.token_file", |path| {
+        std::fs::read_to_string(path).map(|token| token.trim().to_owned()).map_err(|cause| cause.to_string())
+    })?;
+    let token = optional(layers, "upstream.token", |text| Ok(text.to_owned()))?.or(token_file);
+    if token.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| (b' '..0x7f).contains(&byte))) {
+        return Err(wrong(layers, "upstream.token", "a token is one line of visible ASCII".to_owned()));
+    }
+    Ok(Upstream {
+        sparse: optional(layers, "upstream.sparse", sparse_base)?,
+        download: optional(layers, "upstream.download", |text| {
+            registry::DownloadTemplate::parse(text).map_err(|cause| cause.to_string())
+        })?,
+        token,
+        ca_file: optional(layers, "upstream.ca_file", |path| match std::fs::metadata(path) {
+            Ok(found) if found.is_file() => Ok(PathBuf::from(path)),
+            Ok(_) => Err("it is not a file".to_owned()),
+            Err(cause) => Err(cause.to_string()),
+        })?,
+        proxy: optional(layers, "upstream.proxy", |text| Ok(text.to_owned()))?,
+    })
+}
+
+/// The base address behind `crates.io` or `sparse+https://…/`.
+fn sparse_base(text: &str) -> Result<String, String> {
+    let url = if text == "crates.io" { tame_index::CRATES_IO_HTTP_INDEX } else { text };
+    let fits = |base: &&str| {
+        let rest = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"));
+        let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        authority(host).is_ok() && base.ends_with('/') && !base.contains(['?', '#', ' '])
+    };
+    url.strip_prefix("sparse+")
+        .filter(fits)
+        .map(str::to_owned)
+        .ok_or_else(|| "it should be crates.io, or an address such as sparse+https://host/index/ with a slash at its end".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

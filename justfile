@@ -1,0 +1,38 @@
+# The short names of everyday work. `just` alone lists them.
+
+_list:
+    @just --list --unsorted
+
+# what .ci/run does first: format, lints, tests
+check: fmt lint test
+
+fmt:
+    cargo fmt --all --check
+
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# everything that runs anywhere, offline
+test:
+    cargo test --workspace
+
+# licences, bans, sources and (where the database can be fetched) advisories
+deny:
+    cargo deny check bans licenses sources
+
+# with the real crates.io: a project of some 150 dependencies, online, then offline from what was kept
+e2e-online:
+    cargo test -p mirror --test online -- --nocapture --test-threads 1
+
+# kill -9 at random moments under load, 200 times
+soak-crash rounds="200":
+    MIRROR_CRASH_ROUNDS={{rounds}} cargo test --release -p mirror --test crash -- --nocapture
+
+# a cold `cargo fetch` of 300 crates at 0, 2 and 20 ms, against nginx and against HTTP/1.1
+bench-cold:
+    cargo build --release
+    python3 tests/bench/cold_fetch.py
+
+# renew golden files; read the difference before committing it
+bless:
+    MIRROR_BLESS=1 cargo test --workspace
