@@ -1,7 +1,9 @@
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use registry::{IndexFile, IndexPath};
 
 use crate::{BlobId, Listed};
@@ -13,6 +15,7 @@ pub struct IndexEntry {
     pub bytes: Bytes,
     /// Its git blob id, which is also its strong ETag.
     pub id: BlobId,
+    gzip: OnceLock<Bytes>,
     versions: OnceLock<HashMap<String, Listed>>,
 }
 
@@ -23,8 +26,19 @@ impl IndexEntry {
         Self {
             bytes,
             id,
+            gzip: OnceLock::new(),
             versions: OnceLock::new(),
         }
+    }
+
+    /// The file as one gzip member; made at the first call.
+    pub fn gzip(&self) -> Bytes {
+        let compress = || {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            let written = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
+            written.expect("writing to memory does not fail").into()
+        };
+        self.gzip.get_or_init(compress).clone()
     }
 
     /// What it takes in memory, in bytes: the file, and a table of its versions, which is no larger.

@@ -110,6 +110,20 @@ impl PublishedTree {
         })
     }
 
+    /// Opens a repository for reading alone, as it is at this moment, beside the process that writes it or without one.
+    pub fn open_read_only(dir: &Path) -> Result<Self, Error> {
+        let tree = Self::open(dir, 1024)?;
+        let head = dir.join("refs/heads/master");
+        let branch = match std::fs::read_to_string(&head) {
+            Ok(branch) => branch,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(tree),
+            Err(error) => return Err(Error::io("read", &head)(error)),
+        };
+        let tip = tree.with_git(|git| tip_at(git, branch.trim().parse()?))?;
+        tree.set_tip(Some(tip));
+        Ok(tree)
+    }
+
     pub(crate) fn set_tip(&self, tip: Option<Tip>) {
         let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
         current.tip = tip.map(Arc::new);

@@ -31,6 +31,18 @@ impl MetadataDb {
         })
     }
 
+    /// Whether a file with this checksum was ever served or is kept.
+    pub fn was_served(&self, checksum: &Checksum) -> Result<bool, Error> {
+        self.database.read("find a served file", |snapshot| {
+            snapshot
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM served WHERE checksum = ?1)
+                         OR EXISTS (SELECT 1 FROM kept_files WHERE checksum = ?1)",
+                )?
+                .query_row([&checksum.as_bytes()[..]], |row| row.get(0))
+        })
+    }
+
     /// Adds to counters that outlive the process, all in one transaction; one that is not known begins at 0.
     pub fn add_counters(&self, amounts: &[(&str, u64)]) -> Result<(), Error> {
         self.database.write("add to counters", |transaction| {

@@ -19,6 +19,11 @@ const READERS: usize = 4;
 /// How many steps of SQLite's machine pass between two looks at the clock.
 const STEPS_PER_LOOK: i32 = 200;
 
+/// The version of SQLite in this program, for reports.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}
+
 /// How much a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -72,6 +77,23 @@ impl Database {
             writer: Mutex::new(writer),
         };
         Ok((database, found == 0))
+    }
+
+    /// Opens a file for reading alone, perhaps beside the process that writes it; nothing is checked or brought up to date.
+    pub(crate) fn open_read_only(path: &Path, steps: &[&str]) -> Result<Self, Error> {
+        refuse_newer_header(path, migrate::count(steps))?;
+        let open = || open_reader(path).map_err(|source| wrap(path, "open the database", source));
+        let readers = Readers {
+            idle: Mutex::new(vec![open()?]),
+            returned: Condvar::new(),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            // a reader writes no marks beside the file
+            durability: Durability::Truth,
+            readers,
+            writer: Mutex::new(open()?),
+        })
     }
 
     /// Runs `work` on one state of the database.

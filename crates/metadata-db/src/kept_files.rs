@@ -59,6 +59,9 @@ const ROWS: &str =
     "SELECT f.name, f.version, f.checksum, f.size_bytes, f.kept_at, f.unparsable, s.served_count, s.last_served, f.id
      FROM kept_files f LEFT JOIN served s ON s.checksum = f.checksum";
 
+const RECENT_ROWS: &str = "SELECT f.name, f.version, f.checksum, f.size_bytes, f.kept_at, f.unparsable, s.served_count, s.last_served, c.description
+     FROM kept_files f JOIN crates c ON c.id = f.crate_id LEFT JOIN served s ON s.checksum = f.checksum";
+
 impl MetadataDb {
     /// Records one kept file, in place of what was recorded for its name and version.
     pub fn record_kept(&self, file: &KeptFile) -> Result<(), Error> {
@@ -130,6 +133,19 @@ impl MetadataDb {
                 visit(row(found)?);
             }
             Ok(())
+        })
+    }
+
+    /// The crates whose files were kept last, latest first, each with its description: at most `limit` of them.
+    pub fn recently_kept(&self, limit: u32) -> Result<Vec<(KeptRow, Option<String>)>, Error> {
+        self.database.read("list what was kept last", |snapshot| {
+            snapshot
+                .prepare_cached(&format!(
+                    "{RECENT_ROWS} WHERE f.id IN (SELECT max(id) FROM kept_files GROUP BY crate_id)
+                     ORDER BY f.kept_at DESC, f.id DESC LIMIT ?1"
+                ))?
+                .query_map([limit], |found| Ok((row(found)?, found.get(8)?)))?
+                .collect()
         })
     }
 

@@ -17,6 +17,7 @@ pub use counters::Served;
 pub use crate_file::{MAX_ENTRIES, MAX_INFLATED_BYTES, MAX_MANIFEST_BYTES, MAX_README_BYTES, read_crate_file};
 pub use crate_page::{CrateDetails, VersionDetails};
 pub use decisions::{DecisionKind, DecisionRow, DecisionsDb, to_registry};
+pub use database::sqlite_version;
 pub use error::Error;
 pub use kept_files::{KeptFile, KeptRow, Totals};
 pub use manifest::{Dependency, DependencyKind, Manifest, ManifestState, Readme};

@@ -67,6 +67,12 @@ impl MetadataDb {
         Ok(opened(database, OpenState::Replaced { moved_to, why }))
     }
 
+    /// Opens an existing database for reading alone, beside a server that writes it or without one.
+    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let database = Database::open_read_only(path, migrate::MIRROR)?;
+        Ok(Self { database })
+    }
+
     /// SQLite's full check of the file, its indexes and its search tables; [`Error::Corrupt`] says what is wrong. Slow on a
     /// large file.
     pub fn integrity_check(&self) -> Result<(), Error> {
