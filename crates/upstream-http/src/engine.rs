@@ -208,7 +208,7 @@ fn client(shared: &Shared, dialler: &Rc<Dialler>, http1: bool) -> Client {
     };
     let connect_timeout = shared.config.connect_timeout;
     // The connector has time-outs of its own, with evidence; awc's must not come first.
-    let unreached = connect_timeout * 2 + Duration::from_secs(5);
+    let unreached = connect_timeout.saturating_mul(2).saturating_add(Duration::from_secs(5));
     let connector = awc::Connector::new()
         .connector(connector)
         .timeout(unreached)
