@@ -1,9 +1,11 @@
+mod answer;
+mod asking;
 mod config_json;
 mod refresh;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use metadata_db::{DecisionsDb, MetadataDb};
 use registry::{Checksum, CrateName, CrateVersion, IndexPath, UpstreamConfig};
@@ -11,16 +13,11 @@ use tokio::runtime::Handle;
 use upstream_http::UpstreamHttp;
 
 use crate::freshness::{Asked, Freshness};
-use crate::memory::{Remembered, locked};
+use crate::memory::locked;
 use crate::publisher::Publisher;
-use crate::single_flight::{Landing, SingleFlight};
+use crate::single_flight::SingleFlight;
 use crate::upstream_sparse::UpstreamSparse;
-use crate::{Ask, Config, Error, IndexEntry, IndexStatus, Listed, Mode, PublishedTree, Repository, TreeFile};
-
-/// How long a client waits for upstream when there is an older answer to give it.
-const PATIENCE_WITH_ANSWER: Duration = Duration::from_secs(5);
-/// How long it waits when there is none: cargo gives up after 30 seconds without a byte.
-const PATIENCE: Duration = Duration::from_secs(25);
+use crate::{Ask, Config, Error, IndexEntry, IndexStatus, Listed, Mode, PublishedTree, Repository};
 
 /// What time it is; tests have their own.
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -108,6 +105,7 @@ impl Index {
             changed_lines: AtomicU64::new(0),
             held: AtomicU64::new(0),
         };
+        inner.forget_another_upstream()?;
         inner.recall_config()?;
         inner.count_held()?;
         Ok(Self { inner: Arc::new(inner) })
@@ -243,85 +241,6 @@ impl Index {
     /// Commits what waits, and takes nothing more. What is published stays readable.
     pub async fn shutdown(&self) {
         self.inner.publisher.shutdown().await;
-    }
-}
-
-impl Inner {
-    fn is_known_absent(&self, path: &IndexPath) -> bool {
-        locked(&self.freshness).is_absent(path, (self.clock)())
-    }
-
-    /// What is published now, from memory or from the tree.
-    async fn here(self: &Arc<Self>, path: &IndexPath) -> Result<Option<Arc<IndexEntry>>, Error> {
-        match self.publisher.remembered(path) {
-            Remembered::Here(entry) => Ok(entry),
-            Remembered::AskTree(changes) => {
-                let (inner, path) = (Arc::clone(self), path.clone());
-                self.blocking(move || inner.from_tree(&path, changes)).await
-            }
-        }
-    }
-
-    fn from_tree(&self, path: &IndexPath, changes: u64) -> Result<Option<Arc<IndexEntry>>, Error> {
-        let Some(blob) = self.tree.read(&TreeFile::Index(path.clone()))? else {
-            return Ok(None);
-        };
-        let entry = Arc::new(IndexEntry::new(blob.bytes));
-        self.publisher.read_from_tree(path, &entry, changes);
-        Ok(Some(entry))
-    }
-
-    fn is_to_be_asked(&self, path: &IndexPath, how: Ask, is_here: bool) -> Result<bool, Error> {
-        let mode = *locked(&self.mode);
-        let can_ask = self.upstream.is_some() && mode != Mode::Offline;
-        match (how, mode) {
-            (Ask::Now, _) if can_ask => Ok(true),
-            (Ask::Now, _) if self.upstream.is_none() => Err(Error::Unavailable {
-                why: "there is no upstream".to_owned(),
-            }),
-            (Ask::Now, _) => Err(Error::Unavailable {
-                why: "the mirror is offline".to_owned(),
-            }),
-            (Ask::Never, _) | (_, Mode::Offline) => Ok(false),
-            (Ask::IfOld, Mode::Fallback) if is_here => Ok(false),
-            (Ask::IfOld, _) => {
-                let asked = Asked::File(path.clone());
-                Ok(can_ask && !locked(&self.freshness).is_fresh(&asked, (self.clock)()))
-            }
-        }
-    }
-
-    /// Waits for the one request for this, and starts it if need be. `insist`: even if it failed a moment ago.
-    async fn refreshed(self: &Arc<Self>, asked: Asked, insist: bool, is_here: bool) -> Landing {
-        let waiter = match self.flights.join(&asked) {
-            Some(waiter) => waiter,
-            None => {
-                let ticket = locked(&self.freshness).admit(&asked, (self.clock)(), insist)?;
-                let work = Arc::clone(self).refresh(asked.clone(), ticket);
-                self.flights.join_or_start(&self.runtime, asked, work)
-            }
-        };
-        let patience = if is_here && !insist {
-            PATIENCE_WITH_ANSWER
-        } else {
-            PATIENCE
-        };
-        match tokio::time::timeout(patience, waiter.landed()).await {
-            Ok(landing) => landing,
-            Err(_) => Err("upstream is too slow".into()),
-        }
-    }
-
-    /// Runs what may block where that does no harm.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        match self.runtime.spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(cause) if cause.is_panic() => std::panic::resume_unwind(cause.into_panic()),
-            Err(_) => Err(Error::Stopped),
-        }
     }
 }
 

@@ -1,9 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet};
+mod lines;
+
+use std::collections::BTreeMap;
 
 use metadata_db::{DecisionKind, DecisionRow, UpstreamState};
 use registry::{Checksum, Decision, Decisions, IndexFile, IndexLine, IndexPath, published_lines};
 
 use crate::report::Report;
+use lines::{InForce, by_version, differences, in_force};
 
 /// What upstream said about one index file.
 #[derive(Debug, Clone, Copy)]
@@ -54,12 +57,6 @@ pub(crate) struct Outcome {
     pub(crate) lacks_some: bool,
 }
 
-/// The line in force of one version.
-struct InForce<'a> {
-    raw: &'a [u8],
-    checksum: Checksum,
-}
-
 struct Working<'a> {
     input: &'a Merge<'a>,
     rows: BTreeMap<&'a str, &'a DecisionRow>,
@@ -93,44 +90,6 @@ pub(crate) fn merge(input: &Merge<'_>) -> Outcome {
     }
     working.remove_gone(theirs.is_empty());
     working.finish(&ours)
-}
-
-fn by_version<'a>(file: &'a IndexFile<'a>) -> BTreeMap<&'a str, &'a IndexLine<'a>> {
-    file.lines().iter().map(|line| (line.vers.as_ref(), line)).collect()
-}
-
-/// The published lines, with what was decided but perhaps not published before the last stop.
-fn in_force<'a>(ours: &'a IndexFile<'a>, rows: &BTreeMap<&'a str, &'a DecisionRow>) -> BTreeMap<&'a str, InForce<'a>> {
-    let mut lines: BTreeMap<&str, InForce<'_>> = by_version(ours)
-        .into_iter()
-        .map(|(vers, line)| {
-            (
-                vers,
-                InForce {
-                    raw: line.raw,
-                    checksum: line.checksum,
-                },
-            )
-        })
-        .collect();
-    for (vers, row) in rows {
-        match row.kind {
-            DecisionKind::Removed => {
-                lines.remove(vers);
-            }
-            DecisionKind::Kept | DecisionKind::HeldChecksum | DecisionKind::HeldRemoval => {
-                lines.insert(
-                    vers,
-                    InForce {
-                        raw: &row.line,
-                        checksum: row.checksum,
-                    },
-                );
-            }
-            DecisionKind::Accepted => {}
-        }
-    }
-    lines
 }
 
 impl<'a> Working<'a> {
@@ -331,25 +290,6 @@ impl<'a> Working<'a> {
             decided_at: self.input.now_unix,
         }
     }
-}
-
-/// What has to change in the published file so that exactly the kept lines are in it.
-fn differences(ours: &IndexFile<'_>, mut keep: BTreeMap<String, Vec<u8>>) -> Decisions {
-    let published: BTreeSet<&str> = ours.lines().iter().map(|line| line.vers.as_ref()).collect();
-    let mut decisions = Decisions::new();
-    for vers in published {
-        match keep.remove(vers) {
-            None => {
-                decisions.insert(vers.to_owned(), Decision::Omit);
-            }
-            Some(raw) if ours.find(vers).is_some_and(|line| line.raw != raw) => {
-                decisions.insert(vers.to_owned(), Decision::Keep(raw));
-            }
-            Some(_) => {}
-        }
-    }
-    decisions.extend(keep.into_iter().map(|(vers, raw)| (vers, Decision::Keep(raw))));
-    decisions
 }
 
 #[cfg(test)]

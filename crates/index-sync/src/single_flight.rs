@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -13,17 +14,21 @@ pub(crate) type Landing = Result<(), Arc<str>>;
 /// One request per thing, however many ask for it. The request is a task of its own: no caller's departure ends it.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<K: Eq + Hash> {
-    under_way: Mutex<HashMap<K, watch::Receiver<Option<Landing>>>>,
+    under_way: Mutex<HashMap<K, Waiter>>,
 }
 
 /// Waits for the end of a request.
 #[derive(Debug, Clone)]
-pub(crate) struct Waiter(watch::Receiver<Option<Landing>>);
+pub(crate) struct Waiter {
+    landing: watch::Receiver<Option<Landing>>,
+    /// When the request began.
+    pub(crate) since: Instant,
+}
 
 impl Waiter {
     /// How it ended; a task that died is a failure too.
     pub(crate) async fn landed(mut self) -> Landing {
-        let landed = self.0.wait_for(Option::is_some).await;
+        let landed = self.landing.wait_for(Option::is_some).await;
         match landed.ok().and_then(|landing| landing.clone()) {
             Some(landing) => landing,
             None => Err("the request ended without an outcome".into()),
@@ -40,7 +45,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> SingleFlight<K> {
 
     /// Joins the request for `key` that is under way, if there is one.
     pub(crate) fn join(&self, key: &K) -> Option<Waiter> {
-        locked(&self.under_way).get(key).cloned().map(Waiter)
+        locked(&self.under_way).get(key).cloned()
     }
 
     /// Joins the request for `key`, or starts it on `runtime`.
@@ -49,11 +54,15 @@ impl<K: Eq + Hash + Clone + Send + 'static> SingleFlight<K> {
         F: Future<Output = Landing> + Send + 'static,
     {
         let mut under_way = locked(&self.under_way);
-        if let Some(receiver) = under_way.get(&key) {
-            return Waiter(receiver.clone());
+        if let Some(waiter) = under_way.get(&key) {
+            return waiter.clone();
         }
-        let (sender, receiver) = watch::channel(None);
-        under_way.insert(key.clone(), receiver.clone());
+        let (sender, landing) = watch::channel(None);
+        let waiter = Waiter {
+            landing,
+            since: Instant::now(),
+        };
+        under_way.insert(key.clone(), waiter.clone());
         drop(under_way);
         let place = Place {
             flights: Arc::clone(self),
@@ -65,7 +74,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> SingleFlight<K> {
             drop(place);
             sender.send_replace(Some(landing));
         });
-        Waiter(receiver)
+        waiter
     }
 }
 

@@ -8,6 +8,9 @@ use crate::Error;
 use crate::memory::locked;
 use crate::upstream_sparse::{Failure, UpstreamSparse, with_sources};
 
+/// The upstream that all states of index files are of.
+const UPSTREAM_FACT: &str = "sparse upstream";
+
 impl Inner {
     /// Brings back the last good `config.json` from before the start.
     pub(super) fn recall_config(&self) -> Result<(), Error> {
@@ -17,6 +20,27 @@ impl Inner {
         let bytes = self.metadata.fact(&fact_name(upstream))?;
         *locked(&self.upstream_config) = bytes.and_then(|bytes| UpstreamConfig::parse(&bytes).ok());
         Ok(())
+    }
+
+    /// Another upstream's validators would earn a "not modified" that means nothing: with a new address all of them go.
+    pub(super) fn forget_another_upstream(&self) -> Result<(), Error> {
+        let Some(upstream) = &self.upstream else {
+            return Ok(());
+        };
+        let base = upstream.base().to_string();
+        let before = self.metadata.fact(UPSTREAM_FACT)?;
+        if before.as_deref() == Some(base.as_bytes()) {
+            return Ok(());
+        }
+        let mut paths = Vec::new();
+        if before.is_some() {
+            log::info!("the sparse upstream is {base} now: every index file will be asked for as a whole once");
+            self.tree.for_each_file(|path, _| paths.push(path))?;
+        }
+        for path in paths {
+            self.metadata.forget_upstream_state(&path)?;
+        }
+        Ok(self.metadata.set_fact(UPSTREAM_FACT, base.as_bytes())?)
     }
 
     /// Asks for `config.json` and remembers a good one.

@@ -3,39 +3,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
-use bytes::Bytes;
-use metadata_db::{DecisionKind, DecisionRow, UpstreamState};
-use registry::{Checksum, IndexFile, IndexPath};
+use metadata_db::{DecisionKind, UpstreamState};
+use registry::{IndexFile, IndexPath};
 
 use super::Inner;
+use super::answer::{Before, Good};
 use crate::freshness::{Asked, Ticket};
 use crate::memory::locked;
 use crate::merge::{Answer, Merge, Outcome, merge};
 use crate::single_flight::Landing;
-use crate::upstream_sparse::{Condition, Failure, Reply, UpstreamSparse, with_sources};
+use crate::upstream_sparse::{Failure, Reply, UpstreamSparse, with_sources};
 use crate::{Error, IndexEntry};
 
 /// So many whole crates may be removed within an hour, or one in a hundred if that is more.
 const REMOVED_CRATES_PER_HOUR: u64 = 10;
 const HOUR_SECS: i64 = 3600;
-
-/// What was known before upstream was asked.
-#[derive(Debug, Default)]
-struct Before {
-    published: Option<Arc<IndexEntry>>,
-    state: Option<UpstreamState>,
-    decisions: Vec<DecisionRow>,
-}
-
-/// An answer that can be used.
-struct Good {
-    path: IndexPath,
-    before: Before,
-    /// `None`: upstream has no such crate.
-    body: Option<Bytes>,
-    etag: Option<String>,
-    last_modified: Option<String>,
-}
 
 impl Inner {
     /// One request, from the question to what is published.
@@ -82,7 +64,7 @@ impl Inner {
 
     async fn fetch_file(self: &Arc<Self>, upstream: &UpstreamSparse, path: &IndexPath) -> Result<(), Failure> {
         let before = self.before(path).await?;
-        let reply = upstream.index_file(path, &condition(&before)).await?;
+        let reply = upstream.index_file(path, &before.condition(path)).await?;
         let good = match reply {
             Reply::NotModified => return Ok(()),
             Reply::Absent => Good {
@@ -109,10 +91,10 @@ impl Inner {
             .blocking(move || Ok(inner.checked(good)))
             .await
             .map_err(internal)??;
-        if good.body.is_none() && good.before.published.is_none() {
+        if good.body.is_none() && good.before.is_nothing() {
             return self.note_absent(good).await;
         }
-        if is_same_body(&good) {
+        if good.is_same_body() {
             return self.note_same(good).await;
         }
         self.take(good).await
@@ -273,37 +255,6 @@ impl Inner {
     fn now_unix(&self) -> i64 {
         let now = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-    }
-}
-
-/// Upstream may say "not modified" only about what is here, whole, and waiting for nothing.
-fn condition(before: &Before) -> Condition {
-    match &before.state {
-        Some(state) if may_be_unchanged(before, state) => Condition {
-            etag: state.etag.clone(),
-            last_modified: state.last_modified.clone(),
-        },
-        _ => Condition::default(),
-    }
-}
-
-/// A missing version needs the body again and again; and a state that outlived its file (a repository brought back from
-/// a backup) is worth nothing.
-fn may_be_unchanged(before: &Before, state: &UpstreamState) -> bool {
-    let Some(published) = &before.published else {
-        return false;
-    };
-    let is_ours = !before.decisions.is_empty() || *Checksum::of(&published.bytes).as_bytes() == state.digest;
-    is_ours && state.missing.is_empty() && state.absent_since.is_none()
-}
-
-/// Whether this is the body that was merged last.
-fn is_same_body(good: &Good) -> bool {
-    match (&good.body, &good.before.state) {
-        (Some(body), Some(state)) => {
-            may_be_unchanged(&good.before, state) && *Checksum::of(body).as_bytes() == state.digest
-        }
-        _ => false,
     }
 }
 

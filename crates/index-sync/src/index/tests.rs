@@ -1,10 +1,10 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metadata_db::DecisionKind;
 use tempfile::TempDir;
-use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, Fault, Times, Validators, git_ok};
+use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, Fault, Times, Validators, git, git_ok};
 
 use super::*;
 use crate::{RepositoryLimits, SparseUpstream};
@@ -92,6 +92,12 @@ impl Bench {
         self.dir.path().join("index.git")
     }
 
+    fn blob(&self, name: &str) -> Vec<u8> {
+        let output = git(&self.git_dir(), &["cat-file", "blob", name]);
+        assert!(output.status.success(), "{name} is not in git");
+        output.stdout
+    }
+
     fn commits(&self) -> usize {
         git_ok(&self.git_dir(), &["rev-list", "--count", "master"])
             .trim()
@@ -108,11 +114,8 @@ impl Bench {
     async fn assert_same_in_git(&self, name: &str) {
         self.index.committed(&path(name)).await.unwrap();
         let entry = self.index.file(&path(name), Ask::Never).await.unwrap().unwrap();
-        let blob = git_ok(
-            &self.git_dir(),
-            &["cat-file", "blob", &format!("master:{}", path(name))],
-        );
-        assert_eq!(blob.as_bytes(), entry.bytes);
+        let blob = self.blob(&format!("master:{}", path(name)));
+        assert_eq!(blob, entry.bytes);
         let id = git_ok(&self.git_dir(), &["rev-parse", &format!("master:{}", path(name))]);
         assert_eq!(id.trim(), entry.id.to_string());
     }
@@ -342,9 +345,7 @@ async fn a_line_of_another_crate_refuses_the_file() {
     let bench = Bench::new().await;
     let (serde, tokio) = (krate("serde", "1.0.0"), krate("tokio", "1.0.0"));
     let mixed = format!("{}\n{}\n", serde.index_line.trim_end(), tokio.index_line.trim_end());
-    bench
-        .upstream
-        .set_index_file(&FakeUpstream::index_path("serde"), mixed.as_bytes());
+    bench.upstream.set_index_file(path("serde").as_str(), mixed.as_bytes());
     assert!(matches!(bench.get("serde").await, Err(Error::Unavailable { .. })));
     assert_eq!(bench.index.status().refused, 1);
 }
@@ -386,6 +387,7 @@ async fn a_crate_that_is_gone_leaves_the_tree_after_the_grace() {
     let bench = Bench::new().await;
     bench.upstream.add(&krate("serde", "1.0.0"));
     let text = bench.text("serde").await;
+    bench.index.committed(&path("serde")).await.unwrap();
     bench.upstream.remove_crate("serde");
     bench.pass(MINUTE);
     assert_eq!(bench.text("serde").await, text);
@@ -509,6 +511,104 @@ async fn a_lost_mirror_db_costs_one_unconditional_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_upstream_is_not_asked_with_the_first_ones_validators() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.text("serde").await;
+    bench.index.shutdown().await;
+    let Bench {
+        dir,
+        now,
+        kept,
+        index,
+        upstream,
+    } = bench;
+    drop((index, upstream));
+    let upstream = FakeUpstream::start();
+    upstream.set_validators(Validators::LastModified);
+    upstream.add(&krate("serde", "1.0.0"));
+    upstream.add(&krate("serde", "1.1.0"));
+    let index = open(&dir, config(&upstream), &now, &kept);
+    let bench = Bench {
+        dir,
+        upstream,
+        now,
+        kept,
+        index,
+    };
+    assert_eq!(bench.versions("serde").await, ["1.0.0", "1.1.0"]);
+    let asked = bench.upstream.requests().pop().unwrap();
+    assert!(asked.header("if-none-match").is_none() && asked.header("if-modified-since").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_crate_that_the_operator_keeps_is_published_again() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    bench.upstream.remove_crate("serde");
+    bench.pass(MINUTE);
+    bench.text("serde").await;
+    bench.pass(GRACE);
+    assert!(bench.get("serde").await.unwrap().is_none());
+    let decisions = &bench.index.inner.decisions;
+    let mut row = decisions.decisions_for(&path("serde")).unwrap().remove(0);
+    row.kind = DecisionKind::Kept;
+    decisions.put(&path("serde"), &row).unwrap();
+    let entry = bench.index.file(&path("serde"), Ask::Now).await.unwrap().unwrap();
+    assert_eq!(entry.bytes, text.as_bytes());
+    bench.assert_same_in_git("serde").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_checksum_that_the_operator_accepts_is_taken_although_upstream_says_not_modified() {
+    let bench = Bench::new().await;
+    let (old, new) = (krate("serde", "1.0.0"), other_bytes("serde", "1.0.0"));
+    locked(&bench.kept).insert(old.checksum);
+    bench.upstream.add(&old);
+    bench.text("serde").await;
+    bench.upstream.republish(&new);
+    bench.pass(MINUTE);
+    bench.text("serde").await;
+    bench.pass(MINUTE);
+    bench.text("serde").await;
+    assert_eq!(bench.index.status().not_modified, 1, "a hold alone needs no body");
+    let decisions = &bench.index.inner.decisions;
+    let mut row = decisions.decisions_for(&path("serde")).unwrap().remove(0);
+    row.kind = DecisionKind::Accepted;
+    decisions.put(&path("serde"), &row).unwrap();
+    bench.index.file(&path("serde"), Ask::Now).await.unwrap();
+    let listed = bench
+        .index
+        .checksum(&"serde".parse().unwrap(), &"1.0.0".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(listed.unwrap().checksum, new.checksum);
+    assert_eq!((bench.decided("serde"), bench.index.status().held), (vec![], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_than_allowed_are_under_way() {
+    let bench = Bench::with(|config| config.requests_at_once = 4).await;
+    let names: Vec<String> = (0..40).map(|n| format!("krate{n}")).collect();
+    names.iter().for_each(|name| bench.upstream.add(&krate(name, "1.0.0")));
+    let gate = bench.upstream.hold("/index/");
+    let asks = names.iter().map(|name| {
+        let (index, path) = (bench.index.clone(), path(name));
+        tokio::spawn(async move { index.file(&path, Ask::IfOld).await })
+    });
+    let asks: Vec<_> = asks.collect();
+    assert!(gate.wait_reached(4, Duration::from_secs(10)));
+    assert!(!gate.wait_reached(5, Duration::from_millis(300)));
+    gate.open();
+    for ask in asks {
+        assert!(ask.await.unwrap().unwrap().is_some());
+    }
+    assert_eq!(bench.upstream.requests().len(), 40);
+    assert_eq!(bench.index.status().requests, 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fallback_asks_only_for_what_is_absent() {
     let bench = Bench::new().await;
     bench.upstream.add(&krate("serde", "1.0.0"));
@@ -611,7 +711,7 @@ async fn a_change_is_committed_within_two_seconds() {
     assert!(took < Duration::from_secs(6), "three times two seconds: {took:?}");
     assert_eq!(
         git_ok(&bench.git_dir(), &["log", "--format=%s", "master"]),
-        "Publish 2 index files\n"
+        "Publish 2 index files"
     );
 }
 
@@ -624,8 +724,8 @@ async fn our_config_json_is_one_commit_per_change() {
         bench.text("serde").await;
     }
     bench.index.shutdown().await;
-    let blob = git_ok(&bench.git_dir(), &["cat-file", "blob", "master:config.json"]);
-    assert_eq!(blob.as_bytes(), registry::mirror_config("http://127.0.0.1:2"));
+    let blob = bench.blob("master:config.json");
+    assert_eq!(blob, registry::mirror_config("http://127.0.0.1:2"));
     let before = bench.commits();
     let bench = bench.restarted().await;
     bench
