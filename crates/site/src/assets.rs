@@ -80,7 +80,7 @@ mod tests {
     fn style_and_script_stay_small_and_load_nothing() {
         for asset in assets() {
             assert!(
-                asset.bytes.len() <= 14 * 1024,
+                asset.bytes.len() <= 12 * 1024,
                 "{} has {} bytes",
                 asset.path,
                 asset.bytes.len()
@@ -88,6 +88,62 @@ mod tests {
             let text = str::from_utf8(asset.bytes).unwrap();
             assert!(!text.contains("url("), "{}", asset.path);
             assert!(!text.contains("@import"), "{}", asset.path);
+        }
+    }
+
+    /// The WCAG contrast of two colours written as `#rgb` or `#rrggbb`.
+    fn contrast(one: &str, other: &str) -> f64 {
+        let luminance = |colour: &str| {
+            let digits = colour.trim_start_matches('#');
+            let wide: String = if digits.len() == 3 {
+                digits.chars().flat_map(|c| [c, c]).collect()
+            } else {
+                digits.to_owned()
+            };
+            let channel = |at: usize| {
+                let value = f64::from(u8::from_str_radix(&wide[at..at + 2], 16).unwrap()) / 255.0;
+                if value <= 0.040_45 {
+                    value / 12.92
+                } else {
+                    ((value + 0.055) / 1.055).powf(2.4)
+                }
+            };
+            0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
+        };
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn all_text_can_be_read_in_both_themes() {
+        let css = include_str!("../../../assets/mirror.css");
+        let (light, dark) = css.split_once("prefers-color-scheme: dark").unwrap();
+        for theme in [light, dark] {
+            let colour = |name: &str| {
+                let (_, rest) = theme.split_once(&format!("--{name}: ")).unwrap();
+                rest.split_once(';').unwrap().0
+            };
+            for ground in ["paper", "card", "sunk"] {
+                for text in ["ink", "quiet", "accent"] {
+                    let ratio = contrast(colour(text), colour(ground));
+                    assert!(ratio >= 4.5, "{text} on {ground}: {ratio:.2}");
+                }
+            }
+            for (text, ground) in [
+                ("warm", "paper"),
+                ("warm", "card"),
+                ("warm", "warm-soft"),
+                ("accent", "warm-soft"),
+                ("ink", "warm-soft"),
+                ("accent", "accent-soft"),
+                ("quiet", "accent-soft"),
+                ("ink", "accent-soft"),
+                ("on-accent", "accent"),
+                ("paper", "ink"),
+            ] {
+                let ratio = contrast(colour(text), colour(ground));
+                assert!(ratio >= 4.5, "{text} on {ground}: {ratio:.2}");
+            }
         }
     }
 }

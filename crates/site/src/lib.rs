@@ -9,6 +9,8 @@ mod home;
 mod krate;
 mod link;
 mod notice;
+#[cfg(test)]
+mod pages_tests;
 mod raw_html;
 mod readme;
 mod search;

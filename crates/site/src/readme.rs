@@ -60,6 +60,11 @@ fn sanitiser() -> Builder<'static> {
         .add_generic_attributes(["id"])
         .add_tag_attributes("code", ["class"])
         .add_tag_attributes("details", ["open"])
+        // Addresses that nobody follows, and that ammonia lets pass as they are.
+        .rm_tag_attributes("blockquote", ["cite"])
+        .rm_tag_attributes("q", ["cite"])
+        .rm_tag_attributes("del", ["cite"])
+        .rm_tag_attributes("ins", ["cite"])
         .rm_tag_attributes("td", ["headers"])
         .rm_tag_attributes("th", ["headers"])
         .url_schemes(["http", "https"].into())
