@@ -1,16 +1,15 @@
 use std::fs::File;
 use std::io::Read;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, Row, Transaction};
+use rusqlite::{Connection, OpenFlags, Transaction};
 
 use crate::error::{Error, is_damage};
 use crate::migrate;
+use crate::readers::Readers;
 
 /// 3.51.3: older ones can damage a WAL database when two connections write and checkpoint at once.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -70,10 +69,7 @@ impl Database {
         let database = Self {
             path: path.to_owned(),
             durability,
-            readers: Readers {
-                idle: Mutex::new(readers),
-                returned: Condvar::new(),
-            },
+            readers: Readers::new(readers),
             writer: Mutex::new(writer),
         };
         Ok((database, found == 0))
@@ -83,15 +79,11 @@ impl Database {
     pub(crate) fn open_read_only(path: &Path, steps: &[&str]) -> Result<Self, Error> {
         refuse_newer_header(path, migrate::count(steps))?;
         let open = || open_reader(path).map_err(|source| wrap(path, "open the database", source));
-        let readers = Readers {
-            idle: Mutex::new(vec![open()?]),
-            returned: Condvar::new(),
-        };
         Ok(Self {
             path: path.to_owned(),
             // a reader writes no marks beside the file
             durability: Durability::Truth,
-            readers,
+            readers: Readers::new(vec![open()?]),
             writer: Mutex::new(open()?),
         })
     }
@@ -193,7 +185,8 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(crate) fn wrap(path: &Path, doing: &'static str, source: rusqlite::Error) -> Error {
+/// Tells damage from everything else.
+fn wrap(path: &Path, doing: &'static str, source: rusqlite::Error) -> Error {
     if is_damage(&source) {
         Error::Corrupt {
             path: path.to_owned(),
@@ -288,93 +281,6 @@ fn in_snapshot<T>(
     let found = work(&transaction)?;
     transaction.commit()?;
     Ok(found)
-}
-
-/// The read-only connections; who finds none waits for one.
-#[derive(Debug)]
-struct Readers {
-    idle: Mutex<Vec<Connection>>,
-    returned: Condvar,
-}
-
-impl Readers {
-    fn take(&self) -> Reader<'_> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(connection) = idle.pop() {
-                return Reader {
-                    connection: Some(connection),
-                    pool: self,
-                };
-            }
-            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// A borrowed reader that goes back by itself, after a panic too.
-struct Reader<'a> {
-    connection: Option<Connection>,
-    pool: &'a Readers,
-}
-
-const LENT: &str = "the connection is there until the reader is dropped";
-
-impl Deref for Reader<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect(LENT)
-    }
-}
-
-impl DerefMut for Reader<'_> {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect(LENT)
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.extend(self.connection.take());
-        self.pool.returned.notify_one();
-    }
-}
-
-/// A column that holds the text form of a `T`; anything else is damage.
-pub(crate) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    let text: String = row.get(column)?;
-    text.parse().map_err(|cause: T::Err| unreadable(column, cause))
-}
-
-/// A column that holds JSON.
-pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|cause| unreadable(column, cause))
-}
-
-/// What [`json`] reads back.
-pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("text, numbers and maps keyed by text always have a JSON form")
-}
-
-/// A damaged value in `column`.
-pub(crate) fn unreadable(column: usize, cause: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(cause))
-}
-
-/// SQLite's integers are signed; nothing that we count comes near the end.
-pub(crate) fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// The way back; a negative count is never written and reads as none.
-pub(crate) fn unsigned(count: i64) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ use crate::statistics::Statistics;
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Everything behind the routes.
-#[derive(Debug)]
 pub struct Appliance {
     /// The settings in force.
     pub settings: Settings,
@@ -44,6 +43,14 @@ pub struct Appliance {
     stopping: AtomicBool,
 }
 
+impl std::fmt::Debug for Appliance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appliance")
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Hits and misses since the database began.
 #[derive(Debug, Clone, Copy)]
 pub struct AllTime {
@@ -63,7 +70,10 @@ impl Appliance {
         let path = data_dir.path().to_owned();
         let opened = MetadataDb::open(&path.join("mirror.db"))?;
         if let OpenState::Replaced { moved_to, why } = &opened.state {
-            log::warn!("mirror.db was damaged ({why}); it is at {} now and is made anew", moved_to.display());
+            log::warn!(
+                "mirror.db was damaged ({why}); it is at {} now and is made anew",
+                moved_to.display()
+            );
         }
         let metadata = Arc::new(opened.db);
         let decisions = Arc::new(DecisionsDb::open(&path.join("decisions.db"))?);
@@ -95,7 +105,11 @@ impl Appliance {
             settings,
         };
         appliance.set_mode(appliance.settings.mode);
-        let base = appliance.settings.public_url.as_ref().map_or_else(|| appliance.settings.local_url(), ToString::to_string);
+        let base = appliance
+            .settings
+            .public_url
+            .as_ref()
+            .map_or_else(|| appliance.settings.local_url(), ToString::to_string);
         appliance.index.publish_config_json(mirror_config(&base));
         Ok(appliance)
     }
@@ -126,7 +140,11 @@ impl Appliance {
     /// Where the index comes from, for people.
     pub fn upstream_name(&self) -> String {
         let given = &self.settings.layers.get("upstream.sparse").text;
-        if given.is_empty() { "nothing upstream".to_owned() } else { given.clone() }
+        if given.is_empty() {
+            "nothing upstream".to_owned()
+        } else {
+            given.clone()
+        }
     }
 
     /// Why this mirror is not ready, one sentence each; empty when it is. Blocks.
@@ -152,7 +170,10 @@ impl Appliance {
         let flushed = self.metadata.counters()?;
         let pending = self.statistics.unflushed();
         let sum = |name: &str, pending: u64| flushed.get(name).copied().unwrap_or(0) + pending;
-        Ok(AllTime { hits: sum("hits", pending.hits), misses: sum("misses", pending.misses) })
+        Ok(AllTime {
+            hits: sum("hits", pending.hits),
+            misses: sum("misses", pending.misses),
+        })
     }
 
     /// Whether the mirror is on its way out.
@@ -168,7 +189,11 @@ impl Appliance {
             log::warn!("{cut_off} fills were cut off by the shutdown; they begin anew when they are asked for");
         }
         self.index.shutdown().await;
-        if let Err(error) = self.statistics.flush(&self.metadata).and_then(|()| self.metadata.checkpoint()) {
+        if let Err(error) = self
+            .statistics
+            .flush(&self.metadata)
+            .and_then(|()| self.metadata.checkpoint())
+        {
             log::warn!("statistics could not be written: {error}");
         }
     }
@@ -189,10 +214,10 @@ pub fn upstream_client(settings: &Settings) -> Result<UpstreamHttp, StartError> 
 }
 
 fn client_config(settings: &Settings) -> upstream_http::Config {
-    let contact = settings.public_url.as_ref().map_or_else(
-        || "an unnamed mirror of crates.io".to_owned(),
-        |url| format!("+{url}"),
-    );
+    let contact = settings
+        .public_url
+        .as_ref()
+        .map_or_else(|| "an unnamed mirror of crates.io".to_owned(), |url| format!("+{url}"));
     let agent = format!("mirror/{} ({contact})", env!("CARGO_PKG_VERSION"));
     let mut config = upstream_http::Config::new(agent);
     config.ca_file = settings.upstream.ca_file.clone();
@@ -203,11 +228,7 @@ fn client_config(settings: &Settings) -> upstream_http::Config {
     config
 }
 
-fn trust_upstream(
-    settings: &Settings,
-    upstream: &UpstreamHttp,
-    token: Option<&Token>,
-) -> Result<(), StartError> {
+fn trust_upstream(settings: &Settings, upstream: &UpstreamHttp, token: Option<&Token>) -> Result<(), StartError> {
     if let Some(base) = &settings.upstream.sparse {
         let url: UpstreamUrl = base.parse()?;
         upstream.trust(url.authority().clone(), token.cloned());
@@ -226,7 +247,9 @@ fn open_cache(
     config.min_free_bytes = settings.min_free_bytes;
     config.free_bytes = Arc::new(|path: &Path| free_bytes(path));
     // a receiver that is gone means that the mirror is ending: the next start adopts the file
-    Ok(DownloadCache::open(config, upstream, move |event| drop(events.send(event)))?)
+    Ok(DownloadCache::open(config, upstream, move |event| {
+        drop(events.send(event))
+    })?)
 }
 
 fn kept_or_served(

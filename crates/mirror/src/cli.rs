@@ -60,8 +60,10 @@ impl Flags {
             ("upstream.sparse", "--upstream-sparse", &self.upstream_sparse),
             ("log", "--log", &self.log),
         ];
-        let mut given: Vec<_> =
-            plain.into_iter().filter_map(|(key, flag, text)| Some((key, flag, text.clone()?))).collect();
+        let mut given: Vec<_> = plain
+            .into_iter()
+            .filter_map(|(key, flag, text)| Some((key, flag, text.clone()?)))
+            .collect();
         if self.offline {
             given.push(("mode", "--offline", "offline".to_owned()));
         }
@@ -149,8 +151,16 @@ mod tests {
         let cli = Cli::parse_from(["mirror", "serve", "--offline", "--listen", "127.0.0.1:0"]);
         assert_eq!(
             cli.flags.given(),
-            [("listen", "--listen", "127.0.0.1:0".to_owned()), ("mode", "--offline", "offline".to_owned())]
+            [
+                ("listen", "--listen", "127.0.0.1:0".to_owned()),
+                ("mode", "--offline", "offline".to_owned())
+            ]
         );
-        assert!(matches!(Cli::parse_from(["mirror", "mode", "offline"]).command, Command::Mode { mode: Some(Mode::Offline) }));
+        assert!(matches!(
+            Cli::parse_from(["mirror", "mode", "offline"]).command,
+            Command::Mode {
+                mode: Some(Mode::Offline)
+            }
+        ));
     }
 }

@@ -51,12 +51,18 @@ pub struct Reply {
 impl Reply {
     /// It worked.
     pub fn ok(message: impl Into<String>) -> Self {
-        Self { ok: true, message: message.into() }
+        Self {
+            ok: true,
+            message: message.into(),
+        }
     }
 
     /// It did not.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { ok: false, message: message.into() }
+        Self {
+            ok: false,
+            message: message.into(),
+        }
     }
 }
 
@@ -166,7 +172,10 @@ fn short_path(path: &Path) -> io::Result<(Option<std::fs::File>, PathBuf)> {
     if path.as_os_str().len() < 100 {
         return Ok((None, path.to_owned()));
     }
-    let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
+    let (parent, name) = (
+        path.parent().unwrap_or(Path::new(".")),
+        path.file_name().unwrap_or_default(),
+    );
     let dir = std::fs::File::open(parent)?;
     let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
     Ok((Some(dir), short))

@@ -2,7 +2,7 @@
 
 use download_cache::{CrateFile, Wanted};
 use registry::{Checksum, CrateName, CrateVersion, DownloadTemplate};
-use upstream_http::{Token, UpstreamUrl};
+use upstream_http::UpstreamUrl;
 
 use crate::appliance::Appliance;
 use crate::error::ServeError;
@@ -25,18 +25,34 @@ impl Appliance {
     pub async fn open_crate_file(&self, name: &CrateName, version: &CrateVersion) -> Result<Opened, ServeError> {
         let listed = self.index.checksum(name, version).await?;
         let Some(listed) = listed else {
-            return Err(ServeError::NotListed { name: name.clone(), version: version.clone() });
+            return Err(ServeError::NotListed {
+                name: name.clone(),
+                version: version.clone(),
+            });
         };
         let checksum = listed.checksum;
         if let Some(kept) = self.cache.kept(&checksum)? {
-            return Ok(Opened { checksum, file: CrateFile::Kept(kept) });
+            return Ok(Opened {
+                checksum,
+                file: CrateFile::Kept(kept),
+            });
         }
         if self.mode() == Mode::Offline || self.settings.upstream.sparse.is_none() {
-            return Err(ServeError::NotKept { name: name.clone(), version: version.clone() });
+            return Err(ServeError::NotKept {
+                name: name.clone(),
+                version: version.clone(),
+            });
         }
         let url = self.download_url(&listed.spelled, version, &checksum).await?;
-        let wanted = Wanted { name: listed.spelled, version: version.clone(), checksum };
-        Ok(Opened { checksum, file: self.cache.fetch(wanted, url).await? })
+        let wanted = Wanted {
+            name: listed.spelled,
+            version: version.clone(),
+            checksum,
+        };
+        Ok(Opened {
+            checksum,
+            file: self.cache.fetch(wanted, url).await?,
+        })
     }
 
     /// Where upstream has the file; its host is trusted from then on, since the operator's upstream names it.
@@ -51,7 +67,10 @@ impl Appliance {
             .url(name, version, checksum)
             .parse()
             .map_err(|cause: upstream_http::Error| ServeError::DownloadAddress { why: cause.to_string() })?;
-        let token = self.token.clone().filter(|_| auth_required || self.is_upstream_host(&url));
+        let token = self
+            .token
+            .clone()
+            .filter(|_| auth_required || self.is_upstream_host(&url));
         self.upstream.trust(url.authority().clone(), token);
         Ok(url)
     }
@@ -65,7 +84,12 @@ impl Appliance {
     }
 
     fn is_upstream_host(&self, url: &UpstreamUrl) -> bool {
-        let own = self.settings.upstream.sparse.as_deref().and_then(|base| base.parse::<UpstreamUrl>().ok());
+        let own = self
+            .settings
+            .upstream
+            .sparse
+            .as_deref()
+            .and_then(|base| base.parse::<UpstreamUrl>().ok());
         own.is_some_and(|own| own.authority() == url.authority())
     }
 }

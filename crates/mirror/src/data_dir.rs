@@ -51,15 +51,27 @@ impl DataDir {
     /// Makes the directory if needed, locks it, and checks or writes its `FORMAT`.
     pub fn lock(path: &Path, named_by: &str) -> Result<Self, DataDirError> {
         let unusable = |step| {
-            move |cause| DataDirError::Unusable { dir: path.to_owned(), named_by: named_by.to_owned(), step, cause }
+            move |cause| DataDirError::Unusable {
+                dir: path.to_owned(),
+                named_by: named_by.to_owned(),
+                step,
+                cause,
+            }
         };
-        DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unusable("making it"))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(path)
+            .map_err(unusable("making it"))?;
         let path = path.canonicalize().map_err(unusable("resolving it"))?;
         let found = read_format(&path).map_err(unusable("reading FORMAT"))?;
         if let Some(found) = &found
             && found.parse() != Ok(FORMAT)
         {
-            return Err(DataDirError::Newer { dir: path, found: found.clone() });
+            return Err(DataDirError::Newer {
+                dir: path,
+                found: found.clone(),
+            });
         }
         let lock = OpenOptions::new()
             .create(true)
@@ -89,14 +101,18 @@ impl DataDir {
         let identity = |found: &Metadata| (found.dev(), found.ino());
         let held = self.lock.metadata().ok();
         let there = std::fs::metadata(self.path.join("LOCK")).ok();
-        held.zip(there).is_some_and(|(held, there)| identity(&held) == identity(&there))
+        held.zip(there)
+            .is_some_and(|(held, there)| identity(&held) == identity(&there))
     }
 }
 
 /// Refuses a directory of a newer format, without locking or changing it: for commands that only read.
 pub fn check_format(path: &Path) -> Result<(), DataDirError> {
     match read_format(path) {
-        Ok(Some(found)) if found.parse() != Ok(FORMAT) => Err(DataDirError::Newer { dir: path.to_owned(), found }),
+        Ok(Some(found)) if found.parse() != Ok(FORMAT) => Err(DataDirError::Newer {
+            dir: path.to_owned(),
+            found,
+        }),
         _ => Ok(()),
     }
 }
@@ -113,7 +129,12 @@ fn read_format(path: &Path) -> io::Result<Option<String>> {
 
 fn write_format(path: &Path) -> io::Result<()> {
     let fresh = path.join("FORMAT.new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&fresh)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o640)
+        .open(&fresh)?;
     writeln!(file, "{FORMAT}")?;
     file.sync_all()?;
     std::fs::rename(&fresh, path.join("FORMAT"))?;
@@ -129,7 +150,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/mirror-data");
         let held = DataDir::lock(&path, "a test").unwrap();
-        assert!(matches!(DataDir::lock(&path, "a test"), Err(DataDirError::InUse { .. })));
+        assert!(matches!(
+            DataDir::lock(&path, "a test"),
+            Err(DataDirError::InUse { .. })
+        ));
         drop(held);
         let held = DataDir::lock(&path, "a test").unwrap();
         assert!(held.is_in_place());
@@ -141,9 +165,15 @@ mod tests {
     fn a_newer_one_is_refused_untouched() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
-        assert!(matches!(DataDir::lock(dir.path(), "a test"), Err(DataDirError::Newer { .. })));
+        assert!(matches!(
+            DataDir::lock(dir.path(), "a test"),
+            Err(DataDirError::Newer { .. })
+        ));
         assert!(check_format(dir.path()).is_err());
-        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(names, ["FORMAT"]);
         assert_eq!(std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "2\n");
     }

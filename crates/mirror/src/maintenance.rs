@@ -25,7 +25,9 @@ pub async fn refresh(appliance: &Appliance, name: &CrateName) -> Reply {
 /// Forgets the kept files of a crate, or of one version.
 pub async fn evict(appliance: Arc<Appliance>, name: CrateName, version: Option<CrateVersion>) -> Reply {
     let evicting = tokio::task::spawn_blocking(move || evict_now(&appliance, &name, version.as_ref()));
-    evicting.await.unwrap_or_else(|_| Reply::failed("the eviction was abandoned"))
+    evicting
+        .await
+        .unwrap_or_else(|_| Reply::failed("the eviction was abandoned"))
 }
 
 fn evict_now(appliance: &Appliance, name: &CrateName, version: Option<&CrateVersion>) -> Reply {
@@ -34,9 +36,15 @@ fn evict_now(appliance: &Appliance, name: &CrateName, version: Option<&CrateVers
         Err(error) => return Reply::failed(chain(&error)),
     };
     let (mut files, mut bytes) = (0, 0);
-    for row in kept.iter().filter(|row| version.is_none_or(|version| *version == row.version)) {
+    for row in kept
+        .iter()
+        .filter(|row| version.is_none_or(|version| *version == row.version))
+    {
         let freed = appliance.cache.evict(&row.checksum).map_err(|error| chain(&error));
-        let forgotten = appliance.metadata.forget_kept(&row.checksum).map_err(|error| chain(&error));
+        let forgotten = appliance
+            .metadata
+            .forget_kept(&row.checksum)
+            .map_err(|error| chain(&error));
         match freed.and_then(|freed| forgotten.map(|_| freed)) {
             Ok(freed) => {
                 files += 1;

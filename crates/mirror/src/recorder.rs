@@ -20,11 +20,19 @@ const REBUILD_BATCH: usize = 200;
 pub async fn record_fills(appliance: Arc<Appliance>, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Kept { wanted, size_bytes, took } => {
+            Event::Kept {
+                wanted,
+                size_bytes,
+                took,
+            } => {
                 log::info!("{wanted}: fetched, {size_bytes} bytes in {took:.1?}, kept");
                 record(&appliance, wanted, size_bytes).await;
             }
-            Event::NotKept { wanted, size_bytes, why } => {
+            Event::NotKept {
+                wanted,
+                size_bytes,
+                why,
+            } => {
                 log::warn!("{wanted}: fetched, {size_bytes} bytes, passed on but not kept: {why}");
             }
             Event::Failed { wanted, why } => log::warn!("{wanted}: could not be fetched: {why}"),
@@ -37,7 +45,10 @@ pub async fn record_fills(appliance: Arc<Appliance>, mut events: mpsc::Unbounded
 async fn record(appliance: &Arc<Appliance>, wanted: Wanted, size_bytes: u64) {
     let path = IndexPath::of(&wanted.name);
     if let Err(error) = appliance.index.committed(&path).await {
-        log::warn!("{wanted}: not recorded, its index line is not committed: {}", chain(&error));
+        log::warn!(
+            "{wanted}: not recorded, its index line is not committed: {}",
+            chain(&error)
+        );
         return;
     }
     let what = wanted.to_string();
@@ -93,7 +104,10 @@ pub fn reconcile(appliance: &Appliance) {
         Ok((adopted, forgotten)) => {
             log::info!("metadata brought in line with the disk: {adopted} files adopted, {forgotten} forgotten");
         }
-        Err(error) => log::error!("metadata could not be brought in line with the disk: {}", chain(&*error)),
+        Err(error) => log::error!(
+            "metadata could not be brought in line with the disk: {}",
+            chain(&*error)
+        ),
     }
 }
 
@@ -110,7 +124,11 @@ fn try_reconcile(appliance: &Appliance) -> Result<(usize, usize), AnyError> {
         forgotten += usize::from(appliance.metadata.forget_kept(checksum)?);
     }
     on_disk.retain(|checksum, _| !recorded.contains(checksum));
-    let adopted = if on_disk.is_empty() { 0 } else { adopt(appliance, &on_disk)? };
+    let adopted = if on_disk.is_empty() {
+        0
+    } else {
+        adopt(appliance, &on_disk)?
+    };
     Ok((adopted, forgotten))
 }
 
@@ -152,12 +170,18 @@ fn listed(appliance: &Appliance, unknown: &HashMap<Checksum, u64>) -> Result<Vec
     let mut paths = Vec::new();
     tree.for_each_file(|path, _| paths.push(path))?;
     for path in paths {
-        let Some(blob) = tree.read(&index_sync::TreeFile::Index(path.clone()))? else { continue };
+        let Some(blob) = tree.read(&index_sync::TreeFile::Index(path.clone()))? else {
+            continue;
+        };
         for line in IndexFile::parse_readable(&blob.bytes, &path).lines() {
             if unknown.contains_key(&line.checksum)
                 && let (Ok(name), Ok(version)) = (line.name.parse(), line.vers.parse())
             {
-                found.push(Wanted { name, version, checksum: line.checksum });
+                found.push(Wanted {
+                    name,
+                    version,
+                    checksum: line.checksum,
+                });
             }
         }
     }
@@ -171,7 +195,10 @@ pub async fn flush_statistics(appliance: Arc<Appliance>, mut stop: tokio::sync::
         let own = Arc::clone(&appliance);
         let flushed = tokio::task::spawn_blocking(move || own.statistics.flush(&own.metadata)).await;
         if let Ok(Err(error)) = flushed {
-            log::warn!("statistics could not be written, they are kept for the next time: {}", chain(&error));
+            log::warn!(
+                "statistics could not be written, they are kept for the next time: {}",
+                chain(&error)
+            );
         }
     }
 }

@@ -24,7 +24,11 @@ pub struct SearchRequest {
 impl SearchRequest {
     /// Reads `q`, `page` and `per_page`; what makes no sense is read as the default.
     pub fn from_query(query_string: &str) -> Self {
-        let mut wanted = Self { query: String::new(), page: 1, per_page: 10 };
+        let mut wanted = Self {
+            query: String::new(),
+            page: 1,
+            per_page: 10,
+        };
         for (name, value) in form_urlencoded::parse(query_string.as_bytes()) {
             match name.as_ref() {
                 "q" => wanted.query = value.chars().take(256).collect(),
@@ -84,10 +88,11 @@ pub struct FoundCrate {
 
 /// Searches on a thread where blocking is allowed.
 pub async fn search(appliance: Arc<Appliance>, wanted: SearchRequest) -> Result<Found, ServeError> {
-    let searching = tokio::task::spawn_blocking(move || {
-        search_now(&appliance.metadata, &appliance.index.tree(), &wanted)
-    });
-    searching.await.map_err(|_| ServeError::BadRequest("the search was abandoned"))?
+    let searching =
+        tokio::task::spawn_blocking(move || search_now(&appliance.metadata, &appliance.index.tree(), &wanted));
+    searching
+        .await
+        .map_err(|_| ServeError::BadRequest("the search was abandoned"))?
 }
 
 /// Searches here and now.
@@ -108,7 +113,12 @@ pub fn search_now(metadata: &MetadataDb, tree: &PublishedTree, wanted: &SearchRe
             exact_match: hit.exact_match,
         }
     });
-    Ok(Found { total: found.total, page: found.page, per_page: found.per_page, crates: crates.collect() })
+    Ok(Found {
+        total: found.total,
+        page: found.page,
+        per_page: found.per_page,
+        crates: crates.collect(),
+    })
 }
 
 #[derive(Debug, Default)]
@@ -124,11 +134,17 @@ fn newest_listed(tree: &PublishedTree, path: &IndexPath) -> Option<Newest> {
     let version = |vers: &str| vers.parse::<CrateVersion>().ok();
     let rank = |line: &&registry::IndexLine<'_>| {
         let version = version(&line.vers);
-        (!line.yanked, version.as_ref().is_some_and(|version| !version.is_prerelease()), version)
+        (
+            !line.yanked,
+            version.as_ref().is_some_and(|version| !version.is_prerelease()),
+            version,
+        )
     };
     let best = file.lines().iter().max_by_key(rank)?;
     let any = best.vers.clone().into_owned();
-    let stable = version(&best.vers).is_some_and(|version| !version.is_prerelease()).then(|| any.clone());
+    let stable = version(&best.vers)
+        .is_some_and(|version| !version.is_prerelease())
+        .then(|| any.clone());
     Some(Newest { any: Some(any), stable })
 }
 
@@ -141,7 +157,15 @@ mod tests {
         let read = SearchRequest::from_query;
         let plain = read("q=serde+json&per_page=5&page=2");
         assert_eq!((plain.query.as_str(), plain.page, plain.per_page), ("serde json", 2, 5));
-        for odd in ["", "q", "q=%ff%00", "page=-1&per_page=0", "page=99999999999999&per_page=1e9", "q=a&q=b", "%=&&&"] {
+        for odd in [
+            "",
+            "q",
+            "q=%ff%00",
+            "page=-1&per_page=0",
+            "page=99999999999999&per_page=1e9",
+            "q=a&q=b",
+            "%=&&&",
+        ] {
             let odd = read(odd);
             assert!(odd.page >= 1 && (1..=100).contains(&odd.per_page));
         }

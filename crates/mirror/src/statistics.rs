@@ -36,20 +36,29 @@ impl Statistics {
     pub fn served(&self, checksum: Checksum, hit: bool, now_unix: i64) {
         if hit { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
         let mut served = self.served.lock().expect("nothing panics while it holds this lock");
-        let entry = served.entry(checksum).or_insert(Served { count: 0, last_unix: now_unix });
+        let entry = served.entry(checksum).or_insert(Served {
+            count: 0,
+            last_unix: now_unix,
+        });
         entry.count += 1;
         entry.last_unix = now_unix;
     }
 
     /// Whether a file with this checksum was served since the last flush.
     pub fn was_served(&self, checksum: &Checksum) -> bool {
-        self.served.lock().expect("nothing panics while it holds this lock").contains_key(checksum)
+        self.served
+            .lock()
+            .expect("nothing panics while it holds this lock")
+            .contains_key(checksum)
     }
 
     /// What is not in the database yet.
     pub fn unflushed(&self) -> Unflushed {
         let flushed = *self.flushed.lock().expect("nothing panics while it holds this lock");
-        Unflushed { hits: self.hits.load(Relaxed) - flushed[0], misses: self.misses.load(Relaxed) - flushed[1] }
+        Unflushed {
+            hits: self.hits.load(Relaxed) - flushed[0],
+            misses: self.misses.load(Relaxed) - flushed[1],
+        }
     }
 
     /// Writes what has gathered. On failure it is kept for the next time.
@@ -68,7 +77,10 @@ impl Statistics {
     fn put_back(&self, rows: Vec<(Checksum, Served)>) {
         let mut served = self.served.lock().expect("nothing panics while it holds this lock");
         for (checksum, old) in rows {
-            let entry = served.entry(checksum).or_insert(Served { count: 0, last_unix: old.last_unix });
+            let entry = served.entry(checksum).or_insert(Served {
+                count: 0,
+                last_unix: old.last_unix,
+            });
             entry.count += old.count;
         }
     }

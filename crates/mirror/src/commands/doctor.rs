@@ -26,7 +26,10 @@ pub fn doctor(settings: Settings) -> Ended {
     disk(&mut report, &settings);
     clock(&mut report);
     server(&mut report, &settings);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(upstream(&mut report, &settings));
     let problems = report.problems;
     let verdict = match problems {
@@ -50,7 +53,11 @@ impl Report {
     }
 
     fn fact(&mut self, what: &str, value: impl std::fmt::Display) {
-        let value: String = value.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let value: String = value
+            .to_string()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         let _ = writeln!(self.text, "  {what:<24} {value}");
     }
 
@@ -80,7 +87,10 @@ fn disk(report: &mut Report, settings: &Settings) {
     report.section("Data directory");
     let dir = &settings.data_dir;
     let shown = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-    report.fact("path", format!("{} (from {})", shown.display(), settings.layers.get("data_dir").source));
+    report.fact(
+        "path",
+        format!("{} (from {})", shown.display(), settings.layers.get("data_dir").source),
+    );
     if let Err(error) = check_format(dir) {
         report.problem("format", error);
     }
@@ -89,14 +99,18 @@ fn disk(report: &mut Report, settings: &Settings) {
     match free_bytes(there) {
         Ok(free) if free < settings.min_free_bytes => report.problem(
             "free",
-            format!("{free} bytes, less than cache.min_free ({}): nothing new is kept", settings.min_free_bytes),
+            format!(
+                "{free} bytes, less than cache.min_free ({}): nothing new is kept",
+                settings.min_free_bytes
+            ),
         ),
         free => report.result("free", free.map(|free| format!("{free} bytes"))),
     }
     if !dir.is_dir() {
         return report.fact("state", "not there yet; `mirror serve` makes it");
     }
-    match PublishedTree::open_read_only(&dir.join("index.git")).and_then(|tree| Ok((tree.tip()?, tree.count_files()?))) {
+    match PublishedTree::open_read_only(&dir.join("index.git")).and_then(|tree| Ok((tree.tip()?, tree.count_files()?)))
+    {
         Ok((tip, files)) => {
             let commit = tip.map_or("no commit yet".to_owned(), |tip| tip.commit.to_string());
             report.fact("index", format!("{files} crates at {commit}"));
@@ -104,15 +118,26 @@ fn disk(report: &mut Report, settings: &Settings) {
         Err(error) => report.problem("index", chain(&error)),
     }
     let totals = metadata_db::MetadataDb::open_read_only(&dir.join("mirror.db")).and_then(|db| db.totals());
-    let totals = totals.map(|totals| format!("{} files of {} crates, {} bytes", totals.files, totals.crates, totals.bytes));
+    let totals = totals.map(|totals| {
+        format!(
+            "{} files of {} crates, {} bytes",
+            totals.files, totals.crates, totals.bytes
+        )
+    });
     report.result("kept", totals.map_err(|error| chain(&error)));
 }
 
 fn clock(report: &mut Report) {
     report.section("Clock");
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     if seconds < NOT_BEFORE {
-        report.problem("now", format!("{seconds} seconds since 1970 lies in the past: TLS will fail"));
+        report.problem(
+            "now",
+            format!("{seconds} seconds since 1970 lies in the past: TLS will fail"),
+        );
     } else {
         report.fact("now", format!("{seconds} seconds since 1970"));
     }
@@ -143,7 +168,11 @@ async fn upstream(report: &mut Report, settings: &Settings) {
     let Ok(url) = base.parse::<UpstreamUrl>().and_then(|base| base.join("config.json")) else {
         return report.problem("sparse index", "this is no address that can be asked");
     };
-    let token = settings.upstream.token.as_deref().and_then(|token| upstream_http::Token::new(token).ok());
+    let token = settings
+        .upstream
+        .token
+        .as_deref()
+        .and_then(|token| upstream_http::Token::new(token).ok());
     client.trust(url.authority().clone(), token.clone());
     probe(report, &client, url.clone()).await;
     let config = match config_json(&client, url.clone()).await {
@@ -158,19 +187,34 @@ async fn upstream(report: &mut Report, settings: &Settings) {
 async fn probe(report: &mut Report, client: &UpstreamHttp, url: UpstreamUrl) {
     let Ok(probe) = client.probe(url).await else { return };
     let addresses: Vec<String> = probe.addresses.iter().map(ToString::to_string).collect();
-    report.fact("resolves to", if addresses.is_empty() { "left to the proxy".to_owned() } else { addresses.join(", ") });
+    report.fact(
+        "resolves to",
+        if addresses.is_empty() {
+            "left to the proxy".to_owned()
+        } else {
+            addresses.join(", ")
+        },
+    );
     report.fact("route", &probe.route);
-    report.fact("root certificates", format!("{} ({})", probe.roots.count, probe.roots.origin));
+    report.fact(
+        "root certificates",
+        format!("{} ({})", probe.roots.count, probe.roots.origin),
+    );
     if let Some(issuer) = &probe.certificate_issuer {
         report.fact("certificate issuer", issuer);
     }
     report.fact("protocol", probe.protocol.as_deref().unwrap_or("http/1.1"));
-    let outcome = probe.outcome.map(|status| format!("status {status} in {:.0?}", probe.took));
+    let outcome = probe
+        .outcome
+        .map(|status| format!("status {status} in {:.0?}", probe.took));
     report.result("answer", outcome.map_err(|error| chain(&error)));
 }
 
 async fn config_json(client: &UpstreamHttp, url: UpstreamUrl) -> Result<UpstreamConfig, String> {
-    let response = client.get(Request::get(url, 64 << 10)).await.map_err(|error| chain(&error))?;
+    let response = client
+        .get(Request::get(url, 64 << 10))
+        .await
+        .map_err(|error| chain(&error))?;
     if response.status != 200 {
         return Err(format!("status {}", response.status));
     }
@@ -187,9 +231,14 @@ async fn one_fetch(
     config_url: &UpstreamUrl,
 ) {
     let fetched = async {
-        let path: registry::IndexPath = "it/oa/itoa".parse().map_err(|error: registry::Error| error.to_string())?;
+        let path: registry::IndexPath = "it/oa/itoa"
+            .parse()
+            .map_err(|error: registry::Error| error.to_string())?;
         let url = config_url.join(path.as_str()).map_err(|error| error.to_string())?;
-        let response = client.get(Request::get(url, 32 << 20)).await.map_err(|error| chain(&error))?;
+        let response = client
+            .get(Request::get(url, 32 << 20))
+            .await
+            .map_err(|error| chain(&error))?;
         let index = response.body.collect(32 << 20).await.map_err(|error| chain(&error))?;
         let file = registry::IndexFile::parse(&index, &path).map_err(|error| error.to_string())?;
         let line = file.lines().last().ok_or("the index file is empty")?;
@@ -200,18 +249,32 @@ async fn one_fetch(
             .map_err(|error: upstream_http::Error| error.to_string())?;
         let own = url.authority() == config_url.authority();
         let token = settings.upstream.token.as_deref().filter(|_| own);
-        client.trust(url.authority().clone(), token.and_then(|token| upstream_http::Token::new(token).ok()));
+        client.trust(
+            url.authority().clone(),
+            token.and_then(|token| upstream_http::Token::new(token).ok()),
+        );
         let started = std::time::Instant::now();
-        let response = client.get(Request::get(url, settings.max_file_bytes)).await.map_err(|error| chain(&error))?;
+        let response = client
+            .get(Request::get(url, settings.max_file_bytes))
+            .await
+            .map_err(|error| chain(&error))?;
         if response.status != 200 {
             return Err(format!("status {} from {}", response.status, response.url));
         }
         let host = response.url.authority().to_string();
-        let bytes = response.body.collect(settings.max_file_bytes).await.map_err(|error| chain(&error))?;
+        let bytes = response
+            .body
+            .collect(settings.max_file_bytes)
+            .await
+            .map_err(|error| chain(&error))?;
         if registry::Checksum::of(&bytes) != line.checksum {
             return Err(format!("itoa {version} from {host} has the wrong checksum"));
         }
-        Ok(format!("itoa {version}, {} bytes from {host} in {:.0?}, checksum right", bytes.len(), started.elapsed()))
+        Ok(format!(
+            "itoa {version}, {} bytes from {host} in {:.0?}, checksum right",
+            bytes.len(),
+            started.elapsed()
+        ))
     };
     let fetched: Result<String, String> = fetched.await;
     report.result("one real fetch", fetched);

@@ -19,7 +19,10 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
         Command::Serve => serve::serve(settings),
         Command::Config(ConfigCommand::Show) => say(&show(&settings)),
         Command::Config(ConfigCommand::Client) => {
-            let base = settings.public_url.as_ref().map_or_else(|| settings.local_url(), ToString::to_string);
+            let base = settings
+                .public_url
+                .as_ref()
+                .map_or_else(|| settings.local_url(), ToString::to_string);
             say(&client_config(&base))
         }
         Command::Doctor => doctor::doctor(settings),

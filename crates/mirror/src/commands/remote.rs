@@ -27,20 +27,31 @@ pub fn refresh(settings: &Settings, name: &str) -> Ended {
 
 /// Forgets kept files: by the running server, or here if none runs.
 pub fn evict(settings: Settings, what: &str) -> Ended {
-    let (name, version) = what.split_once('@').map_or((what, None), |(name, version)| (name, Some(version)));
+    let (name, version) = what
+        .split_once('@')
+        .map_or((what, None), |(name, version)| (name, Some(version)));
     let name = name.parse::<CrateName>()?;
     let version = version.map(str::parse::<CrateVersion>).transpose()?;
     check_format(&settings.data_dir)?;
-    let request = Request::Evict { name: name.clone(), version: version.clone() };
+    let request = Request::Evict {
+        name: name.clone(),
+        version: version.clone(),
+    };
     if let Some(reply) = ask(&settings.data_dir, &request)? {
         return report(&reply);
     }
     let named_by = settings.layers.get("data_dir").source.to_string();
     let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let reply = runtime.block_on(async {
         let (events, _) = tokio::sync::mpsc::unbounded_channel();
-        let settings = Settings { mode: Mode::Offline, ..settings };
+        let settings = Settings {
+            mode: Mode::Offline,
+            ..settings
+        };
         let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
         let reply = crate::maintenance::evict(Arc::clone(&appliance), name, version).await;
         appliance.stop(std::time::Duration::from_secs(1)).await;

@@ -14,7 +14,11 @@ pub fn search(settings: &Settings, query: &str, limit: u32, as_json: bool) -> En
     check_format(&settings.data_dir)?;
     let metadata = MetadataDb::open_read_only(&settings.data_dir.join("mirror.db"))?;
     let tree = PublishedTree::open_read_only(&settings.data_dir.join("index.git"))?;
-    let wanted = SearchRequest { query: query.to_owned(), page: 1, per_page: limit };
+    let wanted = SearchRequest {
+        query: query.to_owned(),
+        page: 1,
+        per_page: limit,
+    };
     let found = search_now(&metadata, &tree, &wanted)?;
     if as_json {
         let json = json!({ "crates": found.crates, "meta": { "total": found.total } });
@@ -29,8 +33,19 @@ fn lines(found: &Found) -> String {
     let mut out = String::new();
     for krate in &found.crates {
         // what a crate says of itself may hold anything: no control character reaches the terminal
-        let text: String = krate.description.iter().flat_map(|text| text.chars()).map(harmless).collect();
-        let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect();
+        let text: String = krate
+            .description
+            .iter()
+            .flat_map(|text| text.chars())
+            .map(harmless)
+            .collect();
+        let text: String = text
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .chars()
+            .take(120)
+            .collect();
         out.push_str(format!("{:width$}    # {text}", named(krate)).trim_end_matches([' ', '#']));
         out.push('\n');
     }

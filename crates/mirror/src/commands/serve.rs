@@ -29,7 +29,10 @@ pub fn serve(settings: Settings) -> Ended {
     let named_by = settings.layers.get("data_dir").source.to_string();
     let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
     let listeners = listeners(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(run(settings, data_dir, listeners))?;
     // threads that still wait for a disk must not hold the end
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -39,7 +42,10 @@ pub fn serve(settings: Settings) -> Ended {
 async fn run(settings: Settings, data_dir: DataDir, listeners: Vec<TcpListener>) -> Result<(), StartError> {
     let (events, ended_fills) = mpsc::unbounded_channel();
     let (stop, stopped) = watch::channel(false);
-    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
     let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
     let config = h2c_upgrade::Config {
         shutdown_timeout: SHUTDOWN,
@@ -49,7 +55,9 @@ async fn run(settings: Settings, data_dir: DataDir, listeners: Vec<TcpListener>)
     let shared = Arc::clone(&appliance);
     let app = move || {
         let app = App::new().configure(http::routes(&shared)).into_factory();
-        map_config(app.map_err(|error: actix_web::Error| error.error_response()), |()| AppConfig::default())
+        map_config(app.map_err(|error: actix_web::Error| error.error_response()), |()| {
+            AppConfig::default()
+        })
     };
     let connections = Arc::clone(&appliance.connections);
     let server = h2c_upgrade::serve(listeners, config, connections, stopped.clone(), app)?;
@@ -92,12 +100,24 @@ fn announce(appliance: &Appliance, addresses: &[SocketAddr]) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     let own = addresses.first().map(|address| {
-        let ip = if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
+        let ip = if address.ip().is_unspecified() {
+            [127, 0, 0, 1].into()
+        } else {
+            address.ip()
+        };
         format!("http://{}", SocketAddr::new(ip, address.port()))
     });
-    let base = settings.public_url.as_ref().map(ToString::to_string).or(own).unwrap_or_else(|| settings.local_url());
+    let base = settings
+        .public_url
+        .as_ref()
+        .map(ToString::to_string)
+        .or(own)
+        .unwrap_or_else(|| settings.local_url());
     let stanza = client_config(&base);
-    let _ = write!(std::io::stderr().lock(), "\n{base} shows what is kept. Save this as ~/.cargo/config.toml:\n\n{stanza}\n");
+    let _ = write!(
+        std::io::stderr().lock(),
+        "\n{base} shows what is kept. Save this as ~/.cargo/config.toml:\n\n{stanza}\n"
+    );
     log::info!(
         "mirror {} of {} in {} mode, data in {}",
         env!("CARGO_PKG_VERSION"),
@@ -106,7 +126,10 @@ fn announce(appliance: &Appliance, addresses: &[SocketAddr]) {
         appliance.data_dir().display()
     );
     if addresses.iter().any(|address| !address.ip().is_loopback()) {
-        log::warn!("anyone who can reach {} may read (access = \"public\")", named.join(" and "));
+        log::warn!(
+            "anyone who can reach {} may read (access = \"public\")",
+            named.join(" and ")
+        );
     }
     if settings.upstream.sparse.is_none() && appliance.mode() != Mode::Offline {
         log::warn!("there is no upstream: only what is kept is served");
@@ -115,9 +138,16 @@ fn announce(appliance: &Appliance, addresses: &[SocketAddr]) {
 
 fn listeners(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
     let listen = settings.layers.get("listen");
-    let bound = settings.listen.iter().map(|address| bind(*address).or_else(|error| ipv4_instead(*address, error)));
+    let bound = settings
+        .listen
+        .iter()
+        .map(|address| bind(*address).or_else(|error| ipv4_instead(*address, error)));
     bound.collect::<Result<_, _>>().map_err(|error| {
-        format!("`listen` is `{}` in {}: it cannot be listened on: {error}", listen.text, listen.source).into()
+        format!(
+            "`listen` is `{}` in {}: it cannot be listened on: {error}",
+            listen.text, listen.source
+        )
+        .into()
     })
 }
 
@@ -136,8 +166,10 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// A machine without IPv6 cannot have `[::]`.
 fn ipv4_instead(address: SocketAddr, error: std::io::Error) -> std::io::Result<TcpListener> {
-    let no_ipv6 = matches!(error.kind(), std::io::ErrorKind::Unsupported | std::io::ErrorKind::AddrNotAvailable)
-        || error.raw_os_error() == Some(97);
+    let no_ipv6 = matches!(
+        error.kind(),
+        std::io::ErrorKind::Unsupported | std::io::ErrorKind::AddrNotAvailable
+    ) || error.raw_os_error() == Some(97);
     if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6 {
         return bind(SocketAddr::from(([0, 0, 0, 0], address.port())));
     }

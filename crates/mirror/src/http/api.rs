@@ -14,30 +14,39 @@ const READ_ONLY: &str = "this is a read-only mirror of crates.io: publish, yank 
 
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .service(web::resource("/api/v1/crates").route(web::get().to(search_crates)).default_service(web::to(other)))
+        .service(
+            web::resource("/api/v1/crates")
+                .route(web::get().to(search_crates))
+                .default_service(web::to(other)),
+        )
         .service(web::resource("/api/{rest:.*}").to(other));
 }
 
 async fn search_crates(request: HttpRequest, appliance: Shared) -> Result<HttpResponse, Failure> {
     let wanted = SearchRequest::from_query(request.query_string());
-    let found = search(appliance.into_inner(), wanted.clone()).await.map_err(|error| Failure::json("a search", error))?;
-    let page = |number: Option<u32>| {
-        number.map(|number| format!("?{}", wanted.for_page(number)))
-    };
+    let found = search(appliance.into_inner(), wanted.clone())
+        .await
+        .map_err(|error| Failure::json("a search", error))?;
+    let page = |number: Option<u32>| number.map(|number| format!("?{}", wanted.for_page(number)));
     let more = u64::from(found.page) * u64::from(found.per_page) < found.total;
-    Ok(HttpResponse::Ok().insert_header(("cache-control", "no-cache")).json(json!({
-        "crates": found.crates,
-        "meta": {
-            "total": found.total,
-            "next_page": page(more.then(|| found.page + 1)),
-            "prev_page": page((found.page > 1).then(|| found.page - 1)),
-        }
-    })))
+    Ok(HttpResponse::Ok()
+        .insert_header(("cache-control", "no-cache"))
+        .json(json!({
+            "crates": found.crates,
+            "meta": {
+                "total": found.total,
+                "next_page": page(more.then(|| found.page + 1)),
+                "prev_page": page((found.page > 1).then(|| found.page - 1)),
+            }
+        })))
 }
 
 async fn other(request: HttpRequest) -> HttpResponse {
     if request.method().is_safe() {
-        json_error(&mut HttpResponse::NotFound(), "this mirror does not have this part of the crates.io API")
+        json_error(
+            &mut HttpResponse::NotFound(),
+            "this mirror does not have this part of the crates.io API",
+        )
     } else {
         json_error(&mut HttpResponse::Forbidden(), READ_ONLY)
     }

@@ -5,7 +5,11 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 pub fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/assets/{name}").route(web::get().to(asset)).route(web::head().to(asset)));
+    config.service(
+        web::resource("/assets/{name}")
+            .route(web::get().to(asset))
+            .route(web::head().to(asset)),
+    );
 }
 
 async fn asset(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
@@ -14,10 +18,18 @@ async fn asset(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
         return HttpResponse::NotFound().finish();
     };
     let unchanged = request.headers().contains_key(header::IF_NONE_MATCH);
-    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    let mut response = if unchanged {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
     response
         .insert_header((header::CACHE_CONTROL, "public, max-age=31536000, immutable"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .content_type(asset.content_type);
-    if unchanged { response.finish() } else { response.body(asset.bytes) }
+    if unchanged {
+        response.finish()
+    } else {
+        response.body(asset.bytes)
+    }
 }

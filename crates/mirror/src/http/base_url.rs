@@ -19,18 +19,27 @@ pub struct BaseUrl {
 /// `None` when neither gives one.
 pub fn base_url(request: &HttpRequest, public: Option<&PublicUrl>, trusted: &TrustedProxies) -> Option<BaseUrl> {
     if let Some(public) = public {
-        return Some(BaseUrl { url: public.as_str().to_owned(), from_request: false });
+        return Some(BaseUrl {
+            url: public.as_str().to_owned(),
+            from_request: false,
+        });
     }
     // in HTTP/2 the authority is part of the address
     let in_uri = request.uri().authority().map(|authority| authority.as_str());
     let in_header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = in_uri.or_else(in_header).filter(|host| authority(host).is_ok())?;
-    Some(BaseUrl { url: format!("{}://{host}", scheme(request, trusted)), from_request: true })
+    Some(BaseUrl {
+        url: format!("{}://{host}", scheme(request, trusted)),
+        from_request: true,
+    })
 }
 
 fn scheme(request: &HttpRequest, trusted: &TrustedProxies) -> &'static str {
     let believed = request.peer_addr().is_some_and(|peer| trusted.trusts(peer.ip()));
-    let named = request.headers().get("x-forwarded-proto").and_then(|proto| proto.to_str().ok());
+    let named = request
+        .headers()
+        .get("x-forwarded-proto")
+        .and_then(|proto| proto.to_str().ok());
     match named.map(|proto| proto.split(',').next().unwrap_or_default().trim()) {
         Some(proto) if believed && proto.eq_ignore_ascii_case("https") => "https",
         _ => "http",
@@ -57,7 +66,10 @@ mod tests {
     #[test]
     fn the_public_address_wins() {
         let base = of("other:1", "https", Some("http://mirror.example/rust"), "10.0.0.1").unwrap();
-        assert_eq!((base.url.as_str(), base.from_request), ("http://mirror.example/rust", false));
+        assert_eq!(
+            (base.url.as_str(), base.from_request),
+            ("http://mirror.example/rust", false)
+        );
     }
 
     #[test]

@@ -18,7 +18,11 @@ pub fn kept(file: KeptFile, first: u64, end: u64) -> io::Result<BoxBody> {
         // one piece leaves in one write with its head
         return Ok(BoxBody::new(file.read_at(first, (end - first) as usize)?));
     }
-    Ok(BoxBody::new(Pieces { file, position: first, end }))
+    Ok(BoxBody::new(Pieces {
+        file,
+        position: first,
+        end,
+    }))
 }
 
 struct Pieces {

@@ -6,7 +6,10 @@ const MAX_HEADER_BYTES: usize = 4096;
 /// Whether an `If-None-Match` names one of `tags`, which are quoted as in an `ETag`; weak forms match as well.
 pub fn names_any(if_none_match: &str, tags: &[&str]) -> bool {
     let header = if_none_match.get(..MAX_HEADER_BYTES).unwrap_or(if_none_match);
-    header.split(',').map(str::trim).any(|given| given == "*" || tags.contains(&given.trim_start_matches("W/")))
+    header
+        .split(',')
+        .map(str::trim)
+        .any(|given| given == "*" || tags.contains(&given.trim_start_matches("W/")))
 }
 
 /// What part of a body a `Range` asks for.
@@ -27,8 +30,12 @@ pub enum Wanted {
 
 /// Reads a `Range` header for a body of `size_bytes`. Only a single range is given as a part.
 pub fn wanted(range: Option<&str>, size_bytes: u64) -> Wanted {
-    let Some(spec) = range.and_then(|range| range.trim().strip_prefix("bytes=")) else { return Wanted::All };
-    let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::All };
+    let Some(spec) = range.and_then(|range| range.trim().strip_prefix("bytes=")) else {
+        return Wanted::All;
+    };
+    let Some((first, last)) = spec.trim().split_once('-') else {
+        return Wanted::All;
+    };
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() <= 19;
     if spec.contains(',') || !digits(first) || !digits(last) {
         return Wanted::All;
@@ -41,7 +48,11 @@ pub fn wanted(range: Option<&str>, size_bytes: u64) -> Wanted {
         (Err(_), Ok(count)) => (size_bytes.saturating_sub(count), size_bytes),
         (Err(_), Err(_)) => return Wanted::All,
     };
-    if first >= size_bytes { Wanted::Unsatisfiable } else { Wanted::Part { first, end } }
+    if first >= size_bytes {
+        Wanted::Unsatisfiable
+    } else {
+        Wanted::Part { first, end }
+    }
 }
 
 /// Whether a client takes gzip, by its `Accept-Encoding`.
@@ -51,7 +62,9 @@ pub fn takes_gzip(accept_encoding: &str) -> bool {
         let mut parts = item.split(';').map(str::trim);
         let named = parts.next().is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"));
         let refused = parts.any(|part| {
-            part.strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+            part.strip_prefix("q=")
+                .and_then(|q| q.trim().parse::<f32>().ok())
+                .is_some_and(|q| q <= 0.0)
         });
         named && !refused
     })

@@ -21,8 +21,13 @@ const FIRST_BYTE: Duration = Duration::from_secs(20);
 const CACHE_CONTROL: &str = "public, max-age=300";
 
 pub fn routes(config: &mut ServiceConfig) {
-    for path in ["/api/v1/crates/{crate}/{version}/download", "/api/v1/mirror/{crate}/{version}/download"] {
-        let download = web::resource(path).route(web::get().to(download_crate)).route(web::head().to(download_crate));
+    for path in [
+        "/api/v1/crates/{crate}/{version}/download",
+        "/api/v1/mirror/{crate}/{version}/download",
+    ] {
+        let download = web::resource(path)
+            .route(web::get().to(download_crate))
+            .route(web::head().to(download_crate));
         config.service(download);
     }
 }
@@ -33,10 +38,16 @@ async fn download_crate(
     appliance: Shared,
 ) -> Result<HttpResponse, Failure> {
     let (Ok(name), Ok(version)) = (path.0.parse::<CrateName>(), path.1.parse::<CrateVersion>()) else {
-        return Ok(json_error(&mut HttpResponse::NotFound(), "this is no crate name with a version"));
+        return Ok(json_error(
+            &mut HttpResponse::NotFound(),
+            "this is no crate name with a version",
+        ));
     };
     let asked = format!("{name} {version}");
-    let opened = appliance.open_crate_file(&name, &version).await.map_err(|error| Failure::json(&asked, error))?;
+    let opened = appliance
+        .open_crate_file(&name, &version)
+        .await
+        .map_err(|error| Failure::json(&asked, error))?;
     let hit = matches!(opened.file, CrateFile::Kept(_));
     let answer = match opened.file {
         CrateFile::Kept(file) => from_disk(&request, &opened.checksum, file),
@@ -46,7 +57,11 @@ async fn download_crate(
     if request.method() == actix_web::http::Method::GET {
         appliance.statistics.served(opened.checksum, hit, unix_now());
     }
-    log::debug!("{asked}: {} from {}", response.status(), if hit { "disk" } else { "upstream" });
+    log::debug!(
+        "{asked}: {} from {}",
+        response.status(),
+        if hit { "disk" } else { "upstream" }
+    );
     Ok(response)
 }
 

@@ -22,12 +22,22 @@ pub struct Failure {
 impl Failure {
     /// As one sentence of plain text, for the sparse index.
     pub fn text(asked: impl Into<String>, error: impl Into<ServeError>) -> Self {
-        Self { asked: asked.into(), error: error.into(), json: false }.logged()
+        Self {
+            asked: asked.into(),
+            error: error.into(),
+            json: false,
+        }
+        .logged()
     }
 
     /// As `{"errors":[{"detail":…}]}`, for everything below `/api`.
     pub fn json(asked: impl Into<String>, error: impl Into<ServeError>) -> Self {
-        Self { asked: asked.into(), error: error.into(), json: true }.logged()
+        Self {
+            asked: asked.into(),
+            error: error.into(),
+            json: true,
+        }
+        .logged()
     }
 
     fn logged(self) -> Self {
@@ -44,7 +54,10 @@ impl Failure {
     fn sentence(&self) -> String {
         match status(&self.error) {
             StatusCode::INTERNAL_SERVER_ERROR => {
-                format!("failed to serve {}: this mirror has an internal problem, its log says which", self.asked)
+                format!(
+                    "failed to serve {}: this mirror has an internal problem, its log says which",
+                    self.asked
+                )
             }
             status if status.is_server_error() => format!("failed to serve {}: {}", self.asked, chain(&self.error)),
             _ => chain(&self.error),
@@ -99,7 +112,9 @@ impl ResponseError for Failure {
         if self.json {
             json_error(&mut response, &self.sentence())
         } else {
-            response.content_type("text/plain; charset=utf-8").body(format!("{}\n", self.sentence()))
+            response
+                .content_type("text/plain; charset=utf-8")
+                .body(format!("{}\n", self.sentence()))
         }
     }
 }
@@ -121,8 +136,23 @@ mod tests {
         let cases = [
             (ServeError::NotListed { name, version }, 404),
             (ServeError::NotYet, 503),
-            (download_cache::Error::Refused { url: url.clone(), status: 403 }.into(), 502),
-            (download_cache::Error::Status { url: url.clone(), status: 503, retry_after: None }.into(), 503),
+            (
+                download_cache::Error::Refused {
+                    url: url.clone(),
+                    status: 403,
+                }
+                .into(),
+                502,
+            ),
+            (
+                download_cache::Error::Status {
+                    url: url.clone(),
+                    status: 503,
+                    retry_after: None,
+                }
+                .into(),
+                503,
+            ),
             (download_cache::Error::Empty { url }.into(), 502),
             (download_cache::Error::NoSpace { needed_bytes: None }.into(), 503),
             (

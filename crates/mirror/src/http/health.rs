@@ -8,19 +8,34 @@ use super::{Shared, metrics};
 
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .service(web::resource("/healthz").route(web::get().to(healthz)).route(web::head().to(healthz)))
-        .service(web::resource("/readyz").route(web::get().to(readyz)).route(web::head().to(readyz)))
+        .service(
+            web::resource("/healthz")
+                .route(web::get().to(healthz))
+                .route(web::head().to(healthz)),
+        )
+        .service(
+            web::resource("/readyz")
+                .route(web::get().to(readyz))
+                .route(web::head().to(readyz)),
+        )
         .service(web::resource("/metrics").route(web::get().to(open_metrics)));
 }
 
 async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().insert_header(("cache-control", "no-store")).content_type("text/plain").body("alive\n")
+    HttpResponse::Ok()
+        .insert_header(("cache-control", "no-store"))
+        .content_type("text/plain")
+        .body("alive\n")
 }
 
 async fn readyz(appliance: Shared) -> HttpResponse {
     let checking = tokio::task::spawn_blocking(move || appliance.trouble()).await;
     let trouble = checking.unwrap_or_else(|_| vec!["the check itself failed".to_owned()]);
-    let mut response = if trouble.is_empty() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut response = if trouble.is_empty() {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
     response
         .insert_header(("cache-control", "no-store"))
         .json(json!({ "ready": trouble.is_empty(), "reasons": trouble }))

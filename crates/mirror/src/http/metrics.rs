@@ -49,16 +49,51 @@ impl Readings {
     fn crate_files(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (statistics, cache) = (&self.0.statistics, self.0.cache.stats());
         let load = |counter: &AtomicU64| counter.load(Relaxed);
-        counter(out, "crate_hits", "Crate files answered from disk", load(&statistics.hits))?;
-        counter(out, "crate_misses", "Crate files that had to be fetched", load(&statistics.misses))?;
+        counter(
+            out,
+            "crate_hits",
+            "Crate files answered from disk",
+            load(&statistics.hits),
+        )?;
+        counter(
+            out,
+            "crate_misses",
+            "Crate files that had to be fetched",
+            load(&statistics.misses),
+        )?;
         counter(out, "fills_ok", "Fills that brought the right bytes", cache.fills_ok)?;
         counter(out, "fills_failed", "Fills that failed", cache.fills_failed)?;
-        counter(out, "fills_not_kept", "Fills passed on but not kept", cache.fills_not_kept)?;
-        counter(out, "fill_retries", "Attempts of fills that failed and were repeated", cache.retries)?;
-        counter(out, "fill_waiters_joined", "Requests that joined a running fill", cache.waiters_joined)?;
-        counter(out, "upstream_crate_bytes", "Bytes of crate files from upstream", cache.bytes_fetched)?;
+        counter(
+            out,
+            "fills_not_kept",
+            "Fills passed on but not kept",
+            cache.fills_not_kept,
+        )?;
+        counter(
+            out,
+            "fill_retries",
+            "Attempts of fills that failed and were repeated",
+            cache.retries,
+        )?;
+        counter(
+            out,
+            "fill_waiters_joined",
+            "Requests that joined a running fill",
+            cache.waiters_joined,
+        )?;
+        counter(
+            out,
+            "upstream_crate_bytes",
+            "Bytes of crate files from upstream",
+            cache.bytes_fetched,
+        )?;
         gauge(out, "fills_running", "Fills under way", cache.fills_running)?;
-        gauge(out, "fills_waiting", "Fills that wait for their turn", cache.fills_waiting)?;
+        gauge(
+            out,
+            "fills_waiting",
+            "Fills that wait for their turn",
+            cache.fills_waiting,
+        )?;
         if let Ok(totals) = self.0.metadata.totals() {
             gauge(out, "kept_files", "Crate files kept", totals.files)?;
             gauge(out, "kept_bytes", "Their size in bytes", totals.bytes)?;
@@ -73,26 +108,81 @@ impl Readings {
     fn index(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (statistics, index) = (&self.0.statistics, self.0.index.status());
         let seconds = |time: SystemTime| time.elapsed().unwrap_or_default().as_secs();
-        counter(out, "index_answers", "Index files answered", statistics.index_answers.load(Relaxed))?;
-        counter(out, "index_not_modified", "Of them with 304", statistics.index_not_modified.load(Relaxed))?;
-        counter(out, "upstream_index_requests", "Index requests sent upstream", index.requests)?;
-        counter(out, "upstream_index_not_modified", "Of them answered with 304", index.not_modified)?;
-        counter(out, "upstream_index_refused", "Answers of upstream that were refused", index.refused)?;
+        counter(
+            out,
+            "index_answers",
+            "Index files answered",
+            statistics.index_answers.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "index_not_modified",
+            "Of them with 304",
+            statistics.index_not_modified.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "upstream_index_requests",
+            "Index requests sent upstream",
+            index.requests,
+        )?;
+        counter(
+            out,
+            "upstream_index_not_modified",
+            "Of them answered with 304",
+            index.not_modified,
+        )?;
+        counter(
+            out,
+            "upstream_index_refused",
+            "Answers of upstream that were refused",
+            index.refused,
+        )?;
         gauge(out, "index_files", "Index files published", index.files)?;
-        gauge(out, "index_pending", "Index files that wait for their commit", index.pending as u64)?;
-        gauge(out, "index_held", "Changes of upstream that are held for the operator", index.held)?;
+        gauge(
+            out,
+            "index_pending",
+            "Index files that wait for their commit",
+            index.pending as u64,
+        )?;
+        gauge(
+            out,
+            "index_held",
+            "Changes of upstream that are held for the operator",
+            index.held,
+        )?;
         gauge(out, "index_memory_bytes", "Index files in memory", index.memory_bytes)?;
         if let Some(success) = index.last_upstream_success {
-            gauge(out, "upstream_success_age_seconds", "Since upstream last answered well", seconds(success))?;
+            gauge(
+                out,
+                "upstream_success_age_seconds",
+                "Since upstream last answered well",
+                seconds(success),
+            )?;
         }
         Ok(())
     }
 
     fn connections(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let connections = &self.0.connections;
-        counter(out, "connections_http1", "Connections that spoke HTTP/1", connections.http1())?;
-        counter(out, "connections_http2", "Connections with HTTP/2 by prior knowledge", connections.http2())?;
-        counter(out, "connections_upgraded", "Connections upgraded to HTTP/2", connections.upgraded())?;
+        counter(
+            out,
+            "connections_http1",
+            "Connections that spoke HTTP/1",
+            connections.http1(),
+        )?;
+        counter(
+            out,
+            "connections_http2",
+            "Connections with HTTP/2 by prior knowledge",
+            connections.http2(),
+        )?;
+        counter(
+            out,
+            "connections_upgraded",
+            "Connections upgraded to HTTP/2",
+            connections.upgraded(),
+        )?;
         gauge(out, "connections_open", "Connections open now", connections.open())
     }
 }

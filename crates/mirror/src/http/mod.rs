@@ -25,11 +25,20 @@ type Shared = web::Data<Appliance>;
 /// All routes, at the root and below the path of `public_url` if it has one (a proxy may pass that on or not).
 pub fn routes(appliance: &Arc<Appliance>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let data = Shared::from(Arc::clone(appliance));
-    let path = appliance.settings.public_url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default();
+    let path = appliance
+        .settings
+        .public_url
+        .as_ref()
+        .map(|url| url.path().to_owned())
+        .unwrap_or_default();
     move |config| {
         config.app_data(data).app_data(web::PayloadConfig::new(64 << 10));
         if !path.is_empty() {
-            config.service(web::scope(&path).configure(all).default_service(web::to(pages::no_such_page)));
+            config.service(
+                web::scope(&path)
+                    .configure(all)
+                    .default_service(web::to(pages::no_such_page)),
+            );
         }
         config.configure(all).default_service(web::to(pages::no_such_page));
     }

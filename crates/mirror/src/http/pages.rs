@@ -15,18 +15,40 @@ pub fn routes(config: &mut ServiceConfig) {
     let page = |path: &str| web::resource(path.to_owned());
     config
         .service(page("/").route(web::get().to(home)).route(web::head().to(home)))
-        .service(page("/search").route(web::get().to(search_page)).route(web::head().to(search_page)))
-        .service(page("/status").route(web::get().to(status)).route(web::head().to(status)))
+        .service(
+            page("/search")
+                .route(web::get().to(search_page))
+                .route(web::head().to(search_page)),
+        )
+        .service(
+            page("/status")
+                .route(web::get().to(status))
+                .route(web::head().to(status)),
+        )
         .service(page("/help").route(web::get().to(help)).route(web::head().to(help)))
-        .service(page("/config.toml").route(web::get().to(config_toml)).route(web::head().to(config_toml)))
-        .service(page("/crates/{crate}").route(web::get().to(newest)).route(web::head().to(newest)))
-        .service(page("/crates/{crate}/{version}").route(web::get().to(version)).route(web::head().to(version)));
+        .service(
+            page("/config.toml")
+                .route(web::get().to(config_toml))
+                .route(web::head().to(config_toml)),
+        )
+        .service(
+            page("/crates/{crate}")
+                .route(web::get().to(newest))
+                .route(web::head().to(newest)),
+        )
+        .service(
+            page("/crates/{crate}/{version}")
+                .route(web::get().to(version))
+                .route(web::head().to(version)),
+        );
 }
 
 fn base(request: &HttpRequest, appliance: &Shared) -> BaseUrl {
     let settings = &appliance.settings;
-    base_url(request, settings.public_url.as_ref(), &settings.trusted_proxies)
-        .unwrap_or_else(|| BaseUrl { url: settings.local_url(), from_request: false })
+    base_url(request, settings.public_url.as_ref(), &settings.trusted_proxies).unwrap_or_else(|| BaseUrl {
+        url: settings.local_url(),
+        from_request: false,
+    })
 }
 
 fn html(status: StatusCode, page: String) -> HttpResponse {
@@ -51,9 +73,10 @@ async fn rendered(
     match made {
         Ok(Ok((status, page))) => html(status, page),
         failed => {
-            let why = failed.map_or_else(|panic| panic.to_string(), |error| {
-                error.err().map(|error| chain(&error)).unwrap_or_default()
-            });
+            let why = failed.map_or_else(
+                |panic| panic.to_string(),
+                |error| error.err().map(|error| chain(&error)).unwrap_or_default(),
+            );
             log::error!("failed to make the page {}: {why}", request.path().escape_debug());
             let what = "The page could not be made. The mirror's log says why.";
             html(StatusCode::INTERNAL_SERVER_ERROR, site::failed(&chrome, 500, what))
@@ -62,17 +85,30 @@ async fn rendered(
 }
 
 async fn home(request: HttpRequest, appliance: Shared) -> HttpResponse {
-    rendered(&request, &appliance, |appliance, chrome| Ok((StatusCode::OK, views::home(appliance, chrome)?))).await
+    rendered(&request, &appliance, |appliance, chrome| {
+        Ok((StatusCode::OK, views::home(appliance, chrome)?))
+    })
+    .await
 }
 
 async fn status(request: HttpRequest, appliance: Shared) -> HttpResponse {
-    rendered(&request, &appliance, |appliance, chrome| Ok((StatusCode::OK, views::status(appliance, chrome)?))).await
+    rendered(&request, &appliance, |appliance, chrome| {
+        Ok((StatusCode::OK, views::status(appliance, chrome)?))
+    })
+    .await
 }
 
 async fn help(request: HttpRequest, appliance: Shared) -> HttpResponse {
     rendered(&request, &appliance, |_, chrome| {
         let config_toml = client_config(&chrome.base_url);
-        Ok((StatusCode::OK, site::help(&site::Help { chrome, config_toml, older_config_toml: None })))
+        Ok((
+            StatusCode::OK,
+            site::help(&site::Help {
+                chrome,
+                config_toml,
+                older_config_toml: None,
+            }),
+        ))
     })
     .await
 }
@@ -88,7 +124,10 @@ async fn config_toml(request: HttpRequest, appliance: Shared) -> HttpResponse {
 async fn search_page(request: HttpRequest, appliance: Shared) -> HttpResponse {
     let wanted = SearchRequest::from_query(request.query_string());
     let found = search(appliance.clone().into_inner(), wanted.clone()).await;
-    rendered(&request, &appliance, move |_, chrome| Ok((StatusCode::OK, views::search(chrome, wanted, found?)))).await
+    rendered(&request, &appliance, move |_, chrome| {
+        Ok((StatusCode::OK, views::search(chrome, wanted, found?)))
+    })
+    .await
 }
 
 async fn newest(request: HttpRequest, name: web::Path<String>, appliance: Shared) -> HttpResponse {
@@ -110,7 +149,10 @@ async fn crate_page(request: &HttpRequest, appliance: &Shared, name: String, ver
             _ => None,
         };
         let what = "No file of this crate is kept here. It is fetched when a build first needs it.";
-        Ok(page.map_or_else(|| (StatusCode::NOT_FOUND, site::not_found(&chrome, what)), |page| (StatusCode::OK, page)))
+        Ok(page.map_or_else(
+            || (StatusCode::NOT_FOUND, site::not_found(&chrome, what)),
+            |page| (StatusCode::OK, page),
+        ))
     })
     .await
 }
@@ -124,12 +166,21 @@ pub async fn no_such_page(request: HttpRequest, appliance: Shared) -> HttpRespon
         .is_some_and(|accept| accept.contains("text/html"));
     if request.method().is_safe() && wants_html {
         let chrome = views::chrome(&appliance, &base(&request, &appliance).url);
-        return html(StatusCode::NOT_FOUND, site::not_found(&chrome, "There is no such page on this mirror."));
+        return html(
+            StatusCode::NOT_FOUND,
+            site::not_found(&chrome, "There is no such page on this mirror."),
+        );
     }
     let (mut response, line) = if request.path().contains("git") {
-        (HttpResponse::NotFound(), "this mirror does not serve its index over git yet: use the sparse one below /index/\n")
+        (
+            HttpResponse::NotFound(),
+            "this mirror does not serve its index over git yet: use the sparse one below /index/\n",
+        )
     } else {
-        (HttpResponse::NotFound(), "this is a mirror of crates.io; there is nothing at this address\n")
+        (
+            HttpResponse::NotFound(),
+            "this is a mirror of crates.io; there is nothing at this address\n",
+        )
     };
     response.content_type("text/plain; charset=utf-8").body(line)
 }

@@ -21,9 +21,15 @@ const CACHE_CONTROL: &str = "public, max-age=30";
 pub fn routes(config: &mut ServiceConfig) {
     config
         .service(
-            web::resource("/index/config.json").route(web::get().to(config_json)).route(web::head().to(config_json)),
+            web::resource("/index/config.json")
+                .route(web::get().to(config_json))
+                .route(web::head().to(config_json)),
         )
-        .service(web::resource("/index/{path:.*}").route(web::get().to(index_file)).route(web::head().to(index_file)));
+        .service(
+            web::resource("/index/{path:.*}")
+                .route(web::get().to(index_file))
+                .route(web::head().to(index_file)),
+        );
 }
 
 async fn config_json(request: HttpRequest, appliance: Shared) -> Result<HttpResponse, Failure> {
@@ -39,12 +45,23 @@ async fn config_json(request: HttpRequest, appliance: Shared) -> Result<HttpResp
 
 async fn index_file(request: HttpRequest, path: web::Path<String>, appliance: Shared) -> Result<HttpResponse, Failure> {
     let Ok(path) = path.parse::<IndexPath>() else {
-        return Ok(HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body("not an index path\n"));
+        return Ok(HttpResponse::NotFound()
+            .content_type("text/plain; charset=utf-8")
+            .body("not an index path\n"));
     };
     let asked = || format!("the index file of {}", path.file_name());
-    let entry = appliance.index.file(&path, Ask::IfOld).await.map_err(|error| Failure::text(asked(), error))?;
+    let entry = appliance
+        .index
+        .file(&path, Ask::IfOld)
+        .await
+        .map_err(|error| Failure::text(asked(), error))?;
     let Some(entry) = entry else {
-        return Err(Failure::text(asked(), ServeError::NoSuchCrate { name: path.crate_name() }));
+        return Err(Failure::text(
+            asked(),
+            ServeError::NoSuchCrate {
+                name: path.crate_name(),
+            },
+        ));
     };
     appliance.statistics.index_answers.fetch_add(1, Relaxed);
     Ok(answer(&request, &appliance, &entry))
@@ -56,7 +73,11 @@ fn answer(request: &HttpRequest, appliance: &Shared, entry: &IndexEntry) -> Http
     let gzip = format!("\"{}-gzip\"", entry.id);
     let unchanged = text(header::IF_NONE_MATCH).is_some_and(|tags| names_any(tags, &[&plain, &gzip]));
     let compress = entry.bytes.len() >= GZIP_FROM_BYTES && text(header::ACCEPT_ENCODING).is_some_and(takes_gzip);
-    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    let mut response = if unchanged {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
     response
         .insert_header((header::ETAG, if compress { gzip } else { plain }))
         .insert_header((header::CACHE_CONTROL, CACHE_CONTROL))
@@ -67,7 +88,9 @@ fn answer(request: &HttpRequest, appliance: &Shared, entry: &IndexEntry) -> Http
     }
     response.content_type("text/plain; charset=utf-8");
     if compress {
-        response.insert_header((header::CONTENT_ENCODING, "gzip")).body(entry.gzip())
+        response
+            .insert_header((header::CONTENT_ENCODING, "gzip"))
+            .body(entry.gzip())
     } else {
         response.body(entry.bytes.clone())
     }

@@ -27,7 +27,11 @@ pub fn chrome(appliance: &Appliance, base_url: &str) -> Chrome {
         Mode::Fallback => site::Mode::Fallback,
         Mode::Offline => site::Mode::Offline,
     };
-    Chrome { version: env!("CARGO_PKG_VERSION").to_owned(), mode, base_url: base_url.to_owned() }
+    Chrome {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode,
+        base_url: base_url.to_owned(),
+    }
 }
 
 /// The front page.
@@ -58,7 +62,9 @@ fn index_state(appliance: &Appliance) -> IndexState {
     let status = appliance.index.status();
     let since = |time: SystemTime| time.elapsed().unwrap_or_default();
     // an error that a good answer followed is history
-    let error = status.last_upstream_error.filter(|(at, _)| status.last_upstream_success.is_none_or(|good| good < *at));
+    let error = status
+        .last_upstream_error
+        .filter(|(at, _)| status.last_upstream_success.is_none_or(|good| good < *at));
     IndexState {
         source: appliance.upstream_name(),
         files: status.files,
@@ -70,7 +76,11 @@ fn index_state(appliance: &Appliance) -> IndexState {
 }
 
 fn cache_state(appliance: &Appliance) -> Result<CacheState, ServeError> {
-    let (totals, cache, index) = (appliance.metadata.totals()?, appliance.cache.stats(), appliance.index.status());
+    let (totals, cache, index) = (
+        appliance.metadata.totals()?,
+        appliance.cache.stats(),
+        appliance.index.status(),
+    );
     let counted = appliance.all_time()?;
     let answers = appliance.statistics.index_answers.load(Relaxed);
     Ok(CacheState {
@@ -94,11 +104,16 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
     let seconds = |age: Option<Duration>| age.map_or("never".to_owned(), |age| format!("{} s ago", age.as_secs()));
     let stats = appliance.cache.stats();
     let connections = &appliance.connections;
-    let error = state.last_error.map_or("none".to_owned(), |(why, ago)| format!("{why} ({} s ago)", ago.as_secs()));
+    let error = state.last_error.map_or("none".to_owned(), |(why, ago)| {
+        format!("{why} ({} s ago)", ago.as_secs())
+    });
     let index_rows = vec![
         Row::new("Source", state.source),
         Row::new("Published crates", state.files.to_string()),
-        Row::new("Published commit", state.commit.unwrap_or_else(|| "none yet".to_owned())),
+        Row::new(
+            "Published commit",
+            state.commit.unwrap_or_else(|| "none yet".to_owned()),
+        ),
         Row::new("Last good answer of upstream", seconds(state.age)),
         Row::new("Last error of upstream", error),
         Row::new("Requests upstream since the start", index.requests.to_string()),
@@ -115,8 +130,14 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         Row::new("Fills running", stats.fills_running.to_string()),
         Row::new("Fills failed since the start", stats.fills_failed.to_string()),
         Row::new("Bytes fetched since the start", stats.bytes_fetched.to_string()),
-        Row::new("Free on the disk, in bytes", cache.free_bytes.map_or("unknown".to_owned(), |free| free.to_string())),
-        Row::new("File system", file_system(appliance.data_dir()).unwrap_or_else(|_| "unknown".to_owned())),
+        Row::new(
+            "Free on the disk, in bytes",
+            cache.free_bytes.map_or("unknown".to_owned(), |free| free.to_string()),
+        ),
+        Row::new(
+            "File system",
+            file_system(appliance.data_dir()).unwrap_or_else(|_| "unknown".to_owned()),
+        ),
     ];
     let connection_rows = vec![
         Row::new("Open now", connections.open().to_string()),
@@ -124,8 +145,15 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         Row::new("HTTP/2 since the start", connections.http2().to_string()),
         Row::new("Upgraded to HTTP/2 since the start", connections.upgraded().to_string()),
     ];
-    let group = |title: &str, rows| Group { title: title.to_owned(), rows };
-    let mut groups = vec![group("Index", index_rows), group("Cache", cache_rows), group("Connections", connection_rows)];
+    let group = |title: &str, rows| Group {
+        title: title.to_owned(),
+        rows,
+    };
+    let mut groups = vec![
+        group("Index", index_rows),
+        group("Cache", cache_rows),
+        group("Connections", connection_rows),
+    ];
     let trouble = appliance.trouble();
     if !trouble.is_empty() {
         let rows = trouble.into_iter().map(|why| Row::new("Trouble", why)).collect();
@@ -168,13 +196,17 @@ pub fn krate(
     };
     let kept = details.map(|details| details.versions).unwrap_or_default();
     let versions = version_lines(appliance, name, &kept)?;
-    let wanted = version.map(ToString::to_string).or_else(|| shown.as_ref().map(|shown| shown.row.version.to_string()));
+    let wanted = version
+        .map(ToString::to_string)
+        .or_else(|| shown.as_ref().map(|shown| shown.row.version.to_string()));
     let this = match &wanted {
         Some(wanted) => versions.iter().find(|line| line.version == *wanted),
         None => versions.iter().find(|line| !line.yanked).or(versions.first()),
     };
     let Some(this) = this.cloned() else { return Ok(None) };
-    let spelled = shown.as_ref().map_or_else(|| name.to_string(), |shown| shown.row.name.to_string());
+    let spelled = shown
+        .as_ref()
+        .map_or_else(|| name.to_string(), |shown| shown.row.name.to_string());
     Ok(Some(site::krate(&page(chrome, spelled, this, versions, shown))))
 }
 
@@ -198,7 +230,7 @@ fn page(
         readme: readme(&manifest),
         dependencies: manifest.dependencies.into_iter().map(dependency).collect(),
         description: manifest.description,
-        licence: manifest.licence.or(manifest.license_file),
+        licence: manifest.license.or(manifest.license_file),
         rust_version: manifest.rust_version,
         edition,
         keywords: manifest.keywords,
@@ -215,12 +247,20 @@ fn page(
 }
 
 fn readme(manifest: &Manifest) -> site::Readme {
-    let Some(readme) = &manifest.readme else { return site::Readme::None };
+    let Some(readme) = &manifest.readme else {
+        return site::Readme::None;
+    };
     let path = readme.path.to_ascii_lowercase();
     if path.ends_with(".txt") || path.ends_with(".rst") || path.ends_with(".adoc") {
-        site::Readme::Plain { text: readme.text.clone(), truncated: readme.cut }
+        site::Readme::Plain {
+            text: readme.text.clone(),
+            truncated: readme.cut,
+        }
     } else {
-        site::Readme::Markdown { text: readme.text.clone(), truncated: readme.cut }
+        site::Readme::Markdown {
+            text: readme.text.clone(),
+            truncated: readme.cut,
+        }
     }
 }
 
@@ -249,10 +289,16 @@ fn version_lines(appliance: &Appliance, name: &CrateName, kept: &[KeptRow]) -> R
     let mut lines: Vec<(Option<CrateVersion>, VersionLine)> = Vec::new();
     for line in file.lines() {
         let row = rows.remove(line.vers.as_ref());
-        lines.push((line.vers.parse().ok(), version_line(&line.vers, line.checksum, line.yanked, row)));
+        lines.push((
+            line.vers.parse().ok(),
+            version_line(&line.vers, line.checksum, line.yanked, row),
+        ));
     }
     for row in rows.into_values() {
-        lines.push((Some(row.version.clone()), version_line(row.version.as_str(), row.checksum, false, Some(row))));
+        lines.push((
+            Some(row.version.clone()),
+            version_line(row.version.as_str(), row.checksum, false, Some(row)),
+        ));
     }
     lines.sort_by(|a, b| b.0.cmp(&a.0));
     Ok(lines.into_iter().map(|(_, line)| line).collect())

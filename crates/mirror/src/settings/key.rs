@@ -17,7 +17,11 @@ impl Key {
 }
 
 const fn key(name: &'static str, default: &'static str) -> Key {
-    Key { name, default, secret: false }
+    Key {
+        name,
+        default,
+        secret: false,
+    }
 }
 
 /// Every setting there is, in the order in which they are shown. `docs/CONFIGURATION.md` says what each does.
@@ -31,7 +35,11 @@ pub const KEYS: &[Key] = &[
     key("log", "info"),
     key("upstream.sparse", "crates.io"),
     key("upstream.download", ""),
-    Key { name: "upstream.token", default: "", secret: true },
+    Key {
+        name: "upstream.token",
+        default: "",
+        secret: true,
+    },
     key("upstream.token_file", ""),
     key("upstream.ca_file", ""),
     key("upstream.proxy", ""),
@@ -52,7 +60,9 @@ pub fn nearest(name: &str) -> &'static str {
         let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
         strsim::jaro_winkler(key.name, name).max(strsim::jaro_winkler(&last(key.name), &last(name)))
     };
-    KEYS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).map_or("data_dir", |key| key.name)
+    KEYS.iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .map_or("data_dir", |key| key.name)
 }
 
 #[cfg(test)]

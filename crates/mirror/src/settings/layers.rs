@@ -52,9 +52,15 @@ impl Layers {
         environment: &Environment,
         flags: &[(&'static str, &'static str, String)],
     ) -> Result<Self, SettingsError> {
-        let defaults = KEYS
-            .iter()
-            .map(|key| (key.name, Given { text: key.default.to_owned(), source: Source::Default }));
+        let defaults = KEYS.iter().map(|key| {
+            (
+                key.name,
+                Given {
+                    text: key.default.to_owned(),
+                    source: Source::Default,
+                },
+            )
+        });
         let mut layers = Self(defaults.collect());
         layers.lay_platform(environment);
         if let Some(path) = chosen_file(file, environment)? {
@@ -78,7 +84,11 @@ impl Layers {
 
     /// What platforms say in variables of their own: weaker than anything that was meant for us.
     fn lay_platform(&mut self, environment: &Environment) {
-        let variable = |name: &str| environment.get(name).map(|value| (value.to_owned(), Source::Variable(name.into())));
+        let variable = |name: &str| {
+            environment
+                .get(name)
+                .map(|value| (value.to_owned(), Source::Variable(name.into())))
+        };
         if let Some((dir, source)) = variable("STATE_DIRECTORY") {
             // systemd may name several, with colons between
             let first = dir.split(':').next().unwrap_or_default().to_owned();
@@ -101,7 +111,10 @@ impl Layers {
     }
 
     fn lay_file(&mut self, path: &Path) -> Result<(), SettingsError> {
-        let unreadable = |why: String| SettingsError::File { path: path.to_owned(), why };
+        let unreadable = |why: String| SettingsError::File {
+            path: path.to_owned(),
+            why,
+        };
         let table = config::File::from(path)
             .format(FileFormat::Toml)
             .collect()
@@ -111,7 +124,11 @@ impl Layers {
         for (name, value) in flat {
             let source = Source::File(path.to_owned());
             let Some(key) = key::find(&name) else {
-                return Err(SettingsError::UnknownKey { nearest: key::nearest(&name), name, source });
+                return Err(SettingsError::UnknownKey {
+                    nearest: key::nearest(&name),
+                    name,
+                    source,
+                });
             };
             let text = text_of(value).ok_or_else(|| unreadable(format!("`{}` is not a plain value", key.name)))?;
             self.set(key.name, text, source);
@@ -127,7 +144,11 @@ impl Layers {
             let source = Source::Variable(variable.to_owned());
             let Some(key) = KEYS.iter().find(|key| key.variable() == variable) else {
                 let name = variable.trim_start_matches("MIRROR_").replace("__", ".").to_lowercase();
-                return Err(SettingsError::UnknownKey { nearest: key::nearest(&name), name, source });
+                return Err(SettingsError::UnknownKey {
+                    nearest: key::nearest(&name),
+                    name,
+                    source,
+                });
             };
             self.set(key.name, text.to_owned(), source);
         }
@@ -137,21 +158,36 @@ impl Layers {
 
 /// The settings file: `--config`, else `MIRROR_CONFIG`, else one of the usual places if it is there.
 fn chosen_file(flag: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, SettingsError> {
-    let named = flag.map(PathBuf::from).or_else(|| environment.get("MIRROR_CONFIG").map(PathBuf::from));
+    let named = flag
+        .map(PathBuf::from)
+        .or_else(|| environment.get("MIRROR_CONFIG").map(PathBuf::from));
     if let Some(path) = named {
         let found = path.is_file();
-        return if found { Ok(Some(path)) } else { Err(SettingsError::File { path, why: "there is no such file".into() }) };
+        return if found {
+            Ok(Some(path))
+        } else {
+            Err(SettingsError::File {
+                path,
+                why: "there is no such file".into(),
+            })
+        };
     }
     let usual = [
         Some(PathBuf::from("mirror.toml")),
-        environment.get("CONFIGURATION_DIRECTORY").map(|dir| Path::new(dir).join("mirror.toml")),
+        environment
+            .get("CONFIGURATION_DIRECTORY")
+            .map(|dir| Path::new(dir).join("mirror.toml")),
     ];
     Ok(usual.into_iter().flatten().find(|path| path.is_file()))
 }
 
 fn flatten(prefix: String, table: Vec<(String, Value)>, out: &mut Vec<(String, Value)>) {
     for (name, value) in table {
-        let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        let name = if prefix.is_empty() {
+            name
+        } else {
+            format!("{prefix}.{name}")
+        };
         match value.kind {
             ValueKind::Table(inner) => flatten(name, inner.into_iter().collect(), out),
             _ => out.push((name, value)),

@@ -132,7 +132,10 @@ impl Settings {
         if layers.get("access").text != "public" {
             return Err(wrong(&layers, "access", "only `public` exists so far".to_owned()));
         }
-        let log = environment.get("RUST_LOG").unwrap_or(&layers.get("log").text).to_owned();
+        let log = environment
+            .get("RUST_LOG")
+            .unwrap_or(&layers.get("log").text)
+            .to_owned();
         Ok(Self {
             data_dir: read(&layers, "data_dir", |text| match text {
                 "" => Err("it should name a directory".to_owned()),
@@ -161,9 +164,17 @@ impl Settings {
     /// The base address that links and the published git index name when the public one is unknown: http, the listening
     /// address (127.0.0.1 for a wildcard) and its port (8080 for one that was not chosen).
     pub fn local_url(&self) -> String {
-        let address = self.listen.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let address = self
+            .listen
+            .first()
+            .copied()
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
         let port = if address.port() == 0 { 8080 } else { address.port() };
-        let ip = if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
+        let ip = if address.ip().is_unspecified() {
+            [127, 0, 0, 1].into()
+        } else {
+            address.ip()
+        };
         format!("http://{}", SocketAddr::new(ip, port))
     }
 }
@@ -171,11 +182,24 @@ impl Settings {
 fn wrong(layers: &Layers, key: &'static str, why: String) -> SettingsError {
     let given = layers.get(key);
     let secret = key::find(key).is_some_and(|key| key.secret);
-    let value = if secret { "…".to_owned() } else { given.text.escape_debug().to_string() };
-    SettingsError::Value { key, value, source: given.source.clone(), why }
+    let value = if secret {
+        "…".to_owned()
+    } else {
+        given.text.escape_debug().to_string()
+    };
+    SettingsError::Value {
+        key,
+        value,
+        source: given.source.clone(),
+        why,
+    }
 }
 
-fn read<T>(layers: &Layers, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, SettingsError> {
+fn read<T>(
+    layers: &Layers,
+    key: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, SettingsError> {
     parse(layers.get(key).text.trim()).map_err(|why| wrong(layers, key, why))
 }
 
@@ -184,7 +208,11 @@ fn optional<T>(
     key: &'static str,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, SettingsError> {
-    if layers.get(key).text.trim().is_empty() { Ok(None) } else { read(layers, key, parse).map(Some) }
+    if layers.get(key).text.trim().is_empty() {
+        Ok(None)
+    } else {
+        read(layers, key, parse).map(Some)
+    }
 }
 
 fn trusted_proxies(layers: &Layers) -> Result<TrustedProxies, SettingsError> {
@@ -198,11 +226,20 @@ fn trusted_proxies(layers: &Layers) -> Result<TrustedProxies, SettingsError> {
 
 fn upstream(layers: &Layers) -> Result<Upstream, SettingsError> {
     let token_file = optional(layers, "upstream.token_file", |path| {
-        std::fs::read_to_string(path).map(|token| token.trim().to_owned()).map_err(|cause| cause.to_string())
+        std::fs::read_to_string(path)
+            .map(|token| token.trim().to_owned())
+            .map_err(|cause| cause.to_string())
     })?;
     let token = optional(layers, "upstream.token", |text| Ok(text.to_owned()))?.or(token_file);
-    if token.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| (b' '..0x7f).contains(&byte))) {
-        return Err(wrong(layers, "upstream.token", "a token is one line of visible ASCII".to_owned()));
+    if token
+        .as_ref()
+        .is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| (b' '..0x7f).contains(&byte)))
+    {
+        return Err(wrong(
+            layers,
+            "upstream.token",
+            "a token is one line of visible ASCII".to_owned(),
+        ));
     }
     Ok(Upstream {
         sparse: optional(layers, "upstream.sparse", sparse_base)?,
@@ -221,7 +258,11 @@ fn upstream(layers: &Layers) -> Result<Upstream, SettingsError> {
 
 /// The base address behind `crates.io` or `sparse+https://…/`.
 fn sparse_base(text: &str) -> Result<String, String> {
-    let url = if text == "crates.io" { tame_index::CRATES_IO_HTTP_INDEX } else { text };
+    let url = if text == "crates.io" {
+        tame_index::CRATES_IO_HTTP_INDEX
+    } else {
+        text
+    };
     let fits = |base: &&str| {
         let rest = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"));
         let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
@@ -230,7 +271,10 @@ fn sparse_base(text: &str) -> Result<String, String> {
     url.strip_prefix("sparse+")
         .filter(fits)
         .map(str::to_owned)
-        .ok_or_else(|| "it should be crates.io, or an address such as sparse+https://host/index/ with a slash at its end".to_owned())
+        .ok_or_else(|| {
+            "it should be crates.io, or an address such as sparse+https://host/index/ with a slash at its end"
+                .to_owned()
+        })
 }
 
 #[cfg(test)]

@@ -14,7 +14,11 @@ pub fn show(settings: &Settings) -> String {
             let _ = writeln!(out, "\n[{section}]");
         }
         let given = settings.layers.get(key.name);
-        let text = if key.secret && !given.text.is_empty() { "…" } else { given.text.as_str() };
+        let text = if key.secret && !given.text.is_empty() {
+            "…"
+        } else {
+            given.text.as_str()
+        };
         let value = toml::Value::String(text.to_owned());
         let assignment = format!("{name} = {value}");
         let _ = writeln!(out, "{assignment:<44} # {}", given.source);

@@ -1,7 +1,10 @@
 use super::*;
 
 fn load(variables: &[(&str, &str)], flags: &[(&'static str, &'static str, &str)]) -> Result<Settings, SettingsError> {
-    let flags: Vec<_> = flags.iter().map(|(key, flag, text)| (*key, *flag, (*text).to_owned())).collect();
+    let flags: Vec<_> = flags
+        .iter()
+        .map(|(key, flag, text)| (*key, *flag, (*text).to_owned()))
+        .collect();
     Settings::load(None, Environment::of(variables), &flags)
 }
 
@@ -27,11 +30,19 @@ fn every_default_works() {
 #[test]
 fn each_layer_overrides_the_one_before() {
     let file = "listen = \"127.0.0.1:1\"\nlog = \"debug\"\n[index]\nsparse_max_age = \"5s\"\n";
-    let settings = from_file(file, &[("MIRROR_LISTEN", "127.0.0.1:2"), ("MIRROR_INDEX__SPARSE_MAX_AGE", "6s")]).unwrap();
+    let settings = from_file(
+        file,
+        &[("MIRROR_LISTEN", "127.0.0.1:2"), ("MIRROR_INDEX__SPARSE_MAX_AGE", "6s")],
+    )
+    .unwrap();
     assert_eq!(settings.listen[0].port(), 2);
     assert_eq!(settings.sparse_max_age, Duration::from_secs(6));
     assert_eq!(settings.log, "debug");
-    let settings = load(&[("MIRROR_LISTEN", "127.0.0.1:2"), ("RUST_LOG", "trace")], &[("listen", "--listen", "127.0.0.1:3")]).unwrap();
+    let settings = load(
+        &[("MIRROR_LISTEN", "127.0.0.1:2"), ("RUST_LOG", "trace")],
+        &[("listen", "--listen", "127.0.0.1:3")],
+    )
+    .unwrap();
     assert_eq!(settings.listen[0].port(), 3);
     assert_eq!(settings.layers.get("listen").source, Source::Flag("--listen"));
     assert_eq!(settings.log, "trace");
@@ -39,12 +50,28 @@ fn each_layer_overrides_the_one_before() {
 
 #[test]
 fn a_platform_gives_port_disk_and_name() {
-    let settings = load(&[("PORT", "7000"), ("STATE_DIRECTORY", "/var/lib/mirror"), ("FLY_APP_NAME", "rusty")], &[]).unwrap();
+    let settings = load(
+        &[
+            ("PORT", "7000"),
+            ("STATE_DIRECTORY", "/var/lib/mirror"),
+            ("FLY_APP_NAME", "rusty"),
+        ],
+        &[],
+    )
+    .unwrap();
     assert_eq!(settings.listen, ["[::]:7000".parse().unwrap()]);
     assert_eq!(settings.data_dir, Path::new("/var/lib/mirror"));
     assert_eq!(settings.public_url.unwrap().as_str(), "https://rusty.fly.dev");
     assert!(settings.trusted_proxies.trusts("1.2.3.4".parse().unwrap()));
-    let settings = load(&[("PORT", "7000"), ("MIRROR_LISTEN", "127.0.0.1:1"), ("MIRROR_PUBLIC_URL", "http://h")], &[]).unwrap();
+    let settings = load(
+        &[
+            ("PORT", "7000"),
+            ("MIRROR_LISTEN", "127.0.0.1:1"),
+            ("MIRROR_PUBLIC_URL", "http://h"),
+        ],
+        &[],
+    )
+    .unwrap();
     assert_eq!(settings.listen[0].port(), 1);
     assert_eq!(settings.public_url.unwrap().as_str(), "http://h");
     assert!(!settings.trusted_proxies.trusts("1.2.3.4".parse().unwrap()));
@@ -54,17 +81,41 @@ fn a_platform_gives_port_disk_and_name() {
 fn errors_name_key_value_and_source() {
     let message = |result: Result<Settings, SettingsError>| result.unwrap_err().to_string();
     let text = message(load(&[("MIRROR_LISTEN", "nowhere")], &[]));
-    assert!(text.contains("`listen` is `nowhere` in the environment's MIRROR_LISTEN"), "{text}");
+    assert!(
+        text.contains("`listen` is `nowhere` in the environment's MIRROR_LISTEN"),
+        "{text}"
+    );
     let text = message(load(&[("MIRROR_PUBIC_URL", "x")], &[]));
-    assert!(text.contains("`pubic_url`") && text.contains("did you mean `public_url`?"), "{text}");
+    assert!(
+        text.contains("`pubic_url`") && text.contains("did you mean `public_url`?"),
+        "{text}"
+    );
     let text = message(from_file("[upstream]\nspase = 1\n", &[]));
-    assert!(text.contains("`upstream.spase`") && text.contains("mirror.toml") && text.contains("`upstream.sparse`"), "{text}");
+    assert!(
+        text.contains("`upstream.spase`") && text.contains("mirror.toml") && text.contains("`upstream.sparse`"),
+        "{text}"
+    );
     assert!(message(from_file("listen = [", &[])).contains("mirror.toml"));
-    assert!(message(load(&[], &[("upstream.sparse", "--upstream-sparse", "https://h/index/")])).contains("sparse+https"));
+    assert!(
+        message(load(
+            &[],
+            &[("upstream.sparse", "--upstream-sparse", "https://h/index/")]
+        ))
+        .contains("sparse+https")
+    );
     assert!(message(load(&[("MIRROR_CONFIG", "/nowhere/mirror.toml")], &[])).contains("no such file"));
     let text = message(load(&[("MIRROR_UPSTREAM__TOKEN", "sec\u{7}ret")], &[]));
     assert!(!text.contains("sec") && text.contains("upstream.token"), "{text}");
-    for (key, bad) in [("MODE", "off"), ("ACCESS", "private"), ("INDEX__REMOVAL_GRACE", "soon"), ("CACHE__MIN_FREE", "lots"), ("UPSTREAM__CA_FILE", "/nowhere.pem"), ("UPSTREAM__DOWNLOAD", "here"), ("TRUSTED_PROXIES", "me"), ("DATA_DIR", " ")] {
+    for (key, bad) in [
+        ("MODE", "off"),
+        ("ACCESS", "private"),
+        ("INDEX__REMOVAL_GRACE", "soon"),
+        ("CACHE__MIN_FREE", "lots"),
+        ("UPSTREAM__CA_FILE", "/nowhere.pem"),
+        ("UPSTREAM__DOWNLOAD", "here"),
+        ("TRUSTED_PROXIES", "me"),
+        ("DATA_DIR", " "),
+    ] {
         let variable = format!("MIRROR_{key}");
         let text = message(load(&[(&variable, bad)], &[]));
         assert!(text.contains(&variable), "{text}");
@@ -73,12 +124,22 @@ fn errors_name_key_value_and_source() {
 
 #[test]
 fn an_empty_upstream_is_none() {
-    assert!(load(&[("MIRROR_UPSTREAM__SPARSE", "")], &[]).unwrap().upstream.sparse.is_none());
+    assert!(
+        load(&[("MIRROR_UPSTREAM__SPARSE", "")], &[])
+            .unwrap()
+            .upstream
+            .sparse
+            .is_none()
+    );
 }
 
 #[test]
 fn the_local_url_is_one_that_can_be_reached() {
-    for (listen, url) in [("[::]:7000", "http://127.0.0.1:7000"), ("127.0.0.1:0", "http://127.0.0.1:8080"), ("[::1]:9", "http://[::1]:9")] {
+    for (listen, url) in [
+        ("[::]:7000", "http://127.0.0.1:7000"),
+        ("127.0.0.1:0", "http://127.0.0.1:8080"),
+        ("[::1]:9", "http://[::1]:9"),
+    ] {
         assert_eq!(load(&[("MIRROR_LISTEN", listen)], &[]).unwrap().local_url(), url);
     }
 }
@@ -86,7 +147,10 @@ fn the_local_url_is_one_that_can_be_reached() {
 #[test]
 fn shows_every_key_with_its_source_and_no_secret() {
     let shown = show(&load(&[("MIRROR_UPSTREAM__TOKEN", "sesame"), ("MIRROR_LOG", "warn")], &[]).unwrap());
-    assert!(shown.contains("log") && shown.contains("\"warn\"") && shown.contains("MIRROR_LOG"), "{shown}");
+    assert!(
+        shown.contains("log") && shown.contains("\"warn\"") && shown.contains("MIRROR_LOG"),
+        "{shown}"
+    );
     assert!(!shown.contains("sesame"));
     for key in key::KEYS {
         let last = key.name.rsplit('.').next().unwrap();

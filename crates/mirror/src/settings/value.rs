@@ -48,7 +48,8 @@ pub fn size_bytes(text: &str) -> Result<u64, Wrong> {
 pub fn listen(text: &str) -> Result<Vec<SocketAddr>, Wrong> {
     let read = |part: &str| {
         let part = part.trim().replace("localhost:", "127.0.0.1:");
-        part.parse().map_err(|_| "it should be an address and a port such as 127.0.0.1:8080 or [::]:8080".to_owned())
+        part.parse()
+            .map_err(|_| "it should be an address and a port such as 127.0.0.1:8080 or [::]:8080".to_owned())
     };
     text.split(',').map(read).collect()
 }
@@ -76,7 +77,10 @@ impl FromStr for PublicUrl {
     fn from_str(text: &str) -> Result<Self, Wrong> {
         let wrong = || "it should be an address such as https://mirror.example or http://host:8080/rust".to_owned();
         let url = text.trim_end_matches('/');
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(wrong)?;
+        let rest = url
+            .strip_prefix("https://")
+            .or_else(|| url.strip_prefix("http://"))
+            .ok_or_else(wrong)?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
         if authority(host).is_err() || !path.chars().all(plain) || path.split('/').any(|part| part == "..") {
@@ -122,13 +126,20 @@ pub struct TrustedProxies {
 impl TrustedProxies {
     /// Any peer that connects: the platform's router, where the platform gave the port.
     pub fn whoever_connects() -> Self {
-        Self { networks: Vec::new(), peer: true }
+        Self {
+            networks: Vec::new(),
+            peer: true,
+        }
     }
 
     /// Whether what `peer` says about its client is believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.peer || self.networks.iter().any(|(network, bits)| within(peer, *network, *bits))
+        self.peer
+            || self
+                .networks
+                .iter()
+                .any(|(network, bits)| within(peer, *network, *bits))
     }
 }
 
@@ -178,7 +189,15 @@ mod tests {
         assert_eq!(size_bytes("512MiB"), Ok(512 << 20));
         assert_eq!(size_bytes("20 gb"), Ok(20_000_000_000));
         assert_eq!(size_bytes("7"), Ok(7));
-        for bad in ["", "60", "s", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "60",
+            "s",
+            "-1s",
+            "1.5h",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(duration(bad).is_err(), "{bad:?} was taken");
         }
         for bad in ["", "MiB", "-1", "1.5GB", "1XB", "99999999999999TiB"] {
@@ -196,7 +215,9 @@ mod tests {
             assert!(authority(good).is_ok(), "{good:?} was refused");
         }
         let long = "a".repeat(256);
-        for bad in ["", ":80", "a:b", "a b", "a/b", "a@b", "[::1", "[x]:1", "a:1:2", "é", "a\"b", "a:70000", &long] {
+        for bad in [
+            "", ":80", "a:b", "a b", "a/b", "a@b", "[::1", "[x]:1", "a:1:2", "é", "a\"b", "a:70000", &long,
+        ] {
             assert!(authority(bad).is_err(), "{bad:?} was taken");
         }
     }
@@ -206,7 +227,17 @@ mod tests {
         let url: PublicUrl = "https://h.example:8443/rust/".parse().unwrap();
         assert_eq!((url.as_str(), url.path()), ("https://h.example:8443/rust", "/rust"));
         assert_eq!("http://h".parse::<PublicUrl>().unwrap().path(), "");
-        for bad in ["", "h", "ftp://h", "http://", "http://u:p@h", "http://h/?q", "http://h/#f", "http://h/a b", "http://h/../x"] {
+        for bad in [
+            "",
+            "h",
+            "ftp://h",
+            "http://",
+            "http://u:p@h",
+            "http://h/?q",
+            "http://h/#f",
+            "http://h/a b",
+            "http://h/../x",
+        ] {
             assert!(bad.parse::<PublicUrl>().is_err(), "{bad:?} was taken");
         }
     }
@@ -217,7 +248,12 @@ mod tests {
         let trusts = |ip: &str| some.trusts(ip.parse().unwrap());
         assert!(trusts("10.1.2.3") && trusts("192.168.1.1") && trusts("fd12::1") && trusts("::ffff:10.0.0.1"));
         assert!(!trusts("11.0.0.1") && !trusts("192.168.1.2") && !trusts("fe80::1"));
-        assert!("0.0.0.0/0".parse::<TrustedProxies>().unwrap().trusts("1.2.3.4".parse().unwrap()));
+        assert!(
+            "0.0.0.0/0"
+                .parse::<TrustedProxies>()
+                .unwrap()
+                .trusts("1.2.3.4".parse().unwrap())
+        );
         assert!(!TrustedProxies::default().trusts("127.0.0.1".parse().unwrap()));
         assert!(TrustedProxies::whoever_connects().trusts("1.2.3.4".parse().unwrap()));
         assert!("10.0.0.0/33".parse::<TrustedProxies>().is_err() && "x".parse::<TrustedProxies>().is_err());
