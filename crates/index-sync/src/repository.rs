@@ -187,9 +187,9 @@ impl Repository {
 /// What is on disk, after the end of whatever was cut short; tells the readers what is published.
 fn load(dir: &Path, published: &PublishedTree, slots: u16) -> Result<(Storage, RetiredPacks), Error> {
     let damaged = |error: Error| match error {
-        Error::MissingObject { id } => Error::Damaged {
+        Error::MissingObject { .. } | Error::Git { .. } => Error::Damaged {
             path: dir.to_owned(),
-            why: format!("object {id}, which the published commit needs, is not there"),
+            why: format!("what is published cannot be read: {}", with_causes(&error)),
         },
         error => error,
     };
@@ -205,6 +205,11 @@ fn load(dir: &Path, published: &PublishedTree, slots: u16) -> Result<(Storage, R
     }
     published.set_tip(tip);
     Ok((storage, retired))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn published_commit(git: &gix::Repository, dir: &Path) -> Result<Option<CommitId>, Error> {
@@ -272,3 +277,6 @@ fn edited(git: &gix::Repository, tip: Option<&Tip>, changes: &[Change]) -> Resul
     })?;
     Ok((root.into(), objects))
 }
+
+#[cfg(test)]
+mod tests;

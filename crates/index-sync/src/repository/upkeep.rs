@@ -253,3 +253,6 @@ fn merged_count(sizes: &[u64]) -> usize {
     // At least half, so that the next merge is not due at once.
     count.max(sizes.len() / 2 + 1).min(sizes.len())
 }
+
+#[cfg(test)]
+mod tests;
