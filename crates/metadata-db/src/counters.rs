@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use registry::Checksum;
 
-use crate::database::{signed, unsigned};
+use crate::columns::{signed, unsigned};
 use crate::{Error, MetadataDb};
 
 /// Downloads of one kept file since the last time they were written down.

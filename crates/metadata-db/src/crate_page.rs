@@ -1,7 +1,7 @@
 use registry::{CrateName, CrateVersion};
 use rusqlite::{OptionalExtension, Transaction};
 
-use crate::database::json;
+use crate::columns::json;
 use crate::kept_files::{Found, find_version, rank, rows_only, versions_of};
 use crate::{Error, KeptRow, Manifest, ManifestState, MetadataDb, Readme};
 

@@ -5,7 +5,8 @@ use registry::{Checksum, Decision, Decisions, IndexPath};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use crate::database::{Database, Durability, parsed, unsigned, with_suffix};
+use crate::columns::{parsed, unsigned};
+use crate::database::{Database, Durability, with_suffix};
 use crate::error::Error;
 use crate::migrate;
 

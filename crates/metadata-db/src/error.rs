@@ -52,14 +52,21 @@ pub enum Error {
 
 /// Whether the error speaks of damage in the file and not of the disk, a lock or a limit.
 ///
-/// All our SQL is fixed text, so a plain `SQLITE_ERROR` means that the tables are not the ones we made.
+/// All our SQL is fixed text, so a plain `SQLITE_ERROR` means that the tables are not the ones we made; and it leaves no
+/// way to break a constraint in tables that are whole, the hidden ones of the search index included.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
     use rusqlite::ffi;
     match error {
         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..) => true,
         other => other.sqlite_error().is_some_and(|cause| {
-            [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_ERROR].contains(&(cause.extended_code & 0xff))
+            [
+                ffi::SQLITE_CORRUPT,
+                ffi::SQLITE_NOTADB,
+                ffi::SQLITE_ERROR,
+                ffi::SQLITE_CONSTRAINT,
+            ]
+            .contains(&(cause.extended_code & 0xff))
         }),
     }
 }

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use registry::{Checksum, CrateName, CrateVersion};
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use crate::database::{parsed, signed, to_json, unsigned};
+use crate::columns::{parsed, signed, to_json, unsigned};
 use crate::{Error, Manifest, ManifestState, MetadataDb};
 
 /// A crate file that was verified and is on the disk, with what was read out of it.

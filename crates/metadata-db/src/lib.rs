@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod columns;
 mod counters;
 mod crate_file;
 mod crate_page;
@@ -10,14 +11,15 @@ mod kept_files;
 mod manifest;
 mod metadata;
 mod migrate;
+mod readers;
 mod search;
 mod upstream;
 
 pub use counters::Served;
 pub use crate_file::{MAX_ENTRIES, MAX_INFLATED_BYTES, MAX_MANIFEST_BYTES, MAX_README_BYTES, read_crate_file};
 pub use crate_page::{CrateDetails, VersionDetails};
-pub use decisions::{DecisionKind, DecisionRow, DecisionsDb, to_registry};
 pub use database::sqlite_version;
+pub use decisions::{DecisionKind, DecisionRow, DecisionsDb, to_registry};
 pub use error::Error;
 pub use kept_files::{KeptFile, KeptRow, Totals};
 pub use manifest::{Dependency, DependencyKind, Manifest, ManifestState, Readme};

@@ -134,10 +134,8 @@ impl CargoToml {
     }
 
     fn parse_here(bytes: &[u8]) -> Result<Self, String> {
-        let wrong = |cause: &dyn std::fmt::Display| format!("its Cargo.toml cannot be read: {cause}");
-        let read =
-            cargo_toml::Manifest::<IgnoredAny>::from_slice_with_metadata(bytes).map_err(|cause| wrong(&cause))?;
-        let package = read.package.ok_or_else(|| wrong(&"it has no `[package]`"))?;
+        let read = cargo_toml::Manifest::<IgnoredAny>::from_slice_with_metadata(bytes).map_err(reason)?;
+        let package = read.package.ok_or("its Cargo.toml has no `[package]`")?;
         let mut dependencies = Vec::new();
         let sections = [(
             None,
@@ -169,6 +167,15 @@ impl CargoToml {
             },
         })
     }
+}
+
+/// The parser's own text would quote the line, which may be a megabyte long.
+fn reason(cause: cargo_toml::Error) -> String {
+    let cause = match cause {
+        cargo_toml::Error::Parse(cause) => cause.message().to_owned(),
+        other => other.to_string(),
+    };
+    format!("its Cargo.toml cannot be read: {cause}")
 }
 
 /// What the workspace would say is not in a crate file: cargo writes it out when it packs one.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use registry::{CrateName, CrateVersion};
 use rusqlite::{OptionalExtension, Transaction, named_params};
 
-use crate::database::{json, parsed, signed, to_json, unsigned};
+use crate::columns::{json, parsed, signed, to_json, unsigned};
 use crate::{Error, Manifest, MetadataDb};
 
 /// The most hits on one page.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use registry::IndexPath;
 use rusqlite::OptionalExtension;
 
-use crate::database::{json, to_json};
+use crate::columns::{json, to_json};
 use crate::{Error, MetadataDb};
 
 /// What upstream last said of one index file; the published file may differ from it.

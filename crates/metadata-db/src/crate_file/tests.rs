@@ -447,7 +447,7 @@ fn a_cargo_toml_that_is_no_cargo_toml_is_refused() {
         tarball().file("a-1.0.0/Cargo.toml", "[workspace]\n").read(),
         "no `[package]`",
     );
-    refused(with_toml("description = 7"), "cannot be read");
+    refused(with_toml("description = [["), "cannot be read: unclosed array");
     refused(
         with_toml("[dependencies]\nb = \"not a requirement\"\n"),
         "cannot be read",

@@ -236,6 +236,56 @@ fn damage_that_is_met_in_use_is_replaced_at_the_next_start() {
 }
 
 #[test]
+fn a_damaged_search_table_is_replaced() {
+    for damage in [
+        "DELETE FROM crate_search_data WHERE id > 10",
+        "UPDATE crate_search_data SET block = x'00'",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = filled(&dir, 50);
+        Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        let opened = MetadataDb::open(&path).unwrap();
+        if opened.state == OpenState::Existing {
+            assert!(use_everything(&opened.db), "{damage}");
+            drop(opened.db);
+            assert_replaced(&path);
+        }
+    }
+}
+
+#[test]
+fn tables_that_are_not_ours_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(&dir, 5);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("DROP TABLE served")
+        .unwrap();
+    let db = MetadataDb::open(&path).unwrap().db;
+    assert!(matches!(db.kept_versions(&name("crate-1")), Err(Error::Corrupt { .. })));
+    drop(db);
+    assert_replaced(&path);
+}
+
+#[test]
+fn a_stale_or_garbled_shm_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(&dir, 5);
+    fs::write(with_suffix(&path, "-shm"), vec![0x77; 32 << 10]).unwrap();
+    let opened = MetadataDb::open(&path).unwrap();
+    assert_eq!(opened.state, OpenState::Existing);
+    assert_eq!(opened.db.totals().unwrap().files, 5);
+}
+
+#[test]
+fn a_path_that_cannot_be_opened_is_an_error_and_not_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path().join("no/such/mirror.db"), dir.path().to_owned()] {
+        assert!(matches!(MetadataDb::open(&path), Err(Error::Sqlite { .. })));
+    }
+}
+
+#[test]
 fn a_log_that_is_deleted_costs_only_what_was_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = filled(&dir, 10);
