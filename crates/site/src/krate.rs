@@ -166,6 +166,10 @@ impl Krate {
     fn versions_folded(&self) -> &[VersionLine] {
         &self.versions[self.versions_shown().len()..]
     }
+
+    fn is_folded_away(&self) -> bool {
+        self.versions_folded().iter().any(|line| line.version == self.version)
+    }
 }
 
 struct Address<'a> {
@@ -185,7 +189,7 @@ struct Page<'a> {
     truncated: bool,
 }
 
-/// The page at `/crates/{crate}` and at `/crates/{crate}/{version}`. Takes tens of milliseconds when the README is very large.
+/// The page at `/crates/{crate}` and at `/crates/{crate}/{version}`. A very large README takes far longer than all else, so call it where blocking is allowed.
 pub fn krate(krate: &Krate) -> String {
     let (readme_html, truncated) = match &krate.readme {
         Readme::Markdown { text, truncated } => (

@@ -303,6 +303,17 @@ fn a_page_says_what_is_missing() {
 }
 
 #[test]
+fn the_version_shown_is_not_folded_away() {
+    let mut view = hostile_crate(&Marks::default());
+    assert!(krate(&view).contains("<details><summary>8 older"));
+    view.versions[19].version = view.version.clone();
+    let html = krate(&view);
+    assert_page(&html);
+    assert!(html.contains("<details open><summary>8 older"));
+    assert_eq!(html.matches("aria-current=\"page\"").count(), 1);
+}
+
+#[test]
 fn the_mode_and_the_version_are_on_every_page() {
     for (mode, name) in [
         (Mode::Online, "online"),

@@ -50,7 +50,7 @@ impl Search {
     }
 
     fn previous(&self) -> Option<String> {
-        (self.page > 1).then(|| self.page_path((self.page - 1).min(self.last_page())))
+        (self.page > 1 && self.total > 0).then(|| self.page_path((self.page - 1).min(self.last_page())))
     }
 
     fn next(&self) -> Option<String> {
@@ -165,7 +165,9 @@ mod tests {
         let mut view = of(1, 0, 0);
         assert!(!search(&view).contains("/crates/"), "no crate can have that name");
         view.query = "tokio".into();
+        view.page = 2;
         let html = search(&view);
+        assert!(!html.contains("aria-label=\"Pages\""), "nothing has no pages");
         assert!(html.contains("kept here"));
         assert!(html.contains("href=\"/crates/tokio\""));
     }
