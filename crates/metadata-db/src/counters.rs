@@ -90,9 +90,16 @@ mod tests {
         let file = kept("serde", "1.0.0");
         let served = |count, last_unix| (file.checksum, Served { count, last_unix });
         db.add_served(&[served(2, 50), served(1, 40)]).unwrap();
+        assert!(db.was_served(&file.checksum).unwrap());
+        assert!(!db.was_served(&kept("other", "1.0.0").checksum).unwrap());
         db.record_kept(&file).unwrap();
         db.add_served(&[served(4, 45)]).unwrap();
         let row = db.kept_by_checksum(&file.checksum).unwrap().unwrap();
         assert_eq!((row.served_count, row.last_served), (7, Some(50)));
+        assert!(db.forget_kept(&file.checksum).unwrap());
+        assert!(
+            db.was_served(&file.checksum).unwrap(),
+            "what was served stays known after an eviction"
+        );
     }
 }

@@ -78,12 +78,18 @@ impl Database {
     /// Opens a file for reading alone, perhaps beside the process that writes it; nothing is checked or brought up to date.
     pub(crate) fn open_read_only(path: &Path, steps: &[&str]) -> Result<Self, Error> {
         refuse_newer_header(path, migrate::count(steps))?;
-        let open = || open_reader(path).map_err(|source| wrap(path, "open the database", source));
+        let failed = |source| wrap(path, "open the database", source);
+        let open = || open_reader(path).map_err(failed);
+        let first = open()?;
+        let found = migrate::layout(&first).map_err(failed)?;
+        if found > migrate::count(steps) {
+            return Err(newer(path, found, migrate::count(steps)));
+        }
         Ok(Self {
             path: path.to_owned(),
-            // a reader writes no marks beside the file
+            // Nothing is derived for a reader: it writes no mark beside the file.
             durability: Durability::Truth,
-            readers: Readers::new(vec![open()?]),
+            readers: Readers::new(vec![first]),
             writer: Mutex::new(open()?),
         })
     }

@@ -67,7 +67,8 @@ impl MetadataDb {
         Ok(opened(database, OpenState::Replaced { moved_to, why }))
     }
 
-    /// Opens an existing database for reading alone, beside a server that writes it or without one.
+    /// Opens an existing database for reading alone, beside a server that writes it or without one. Nothing is checked,
+    /// replaced or brought up to date, and every method that writes fails.
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
         let database = Database::open_read_only(path, migrate::MIRROR)?;
         Ok(Self { database })

@@ -163,11 +163,37 @@ fn a_newer_database_is_refused_and_not_a_byte_of_it_changes() {
                 ),
                 "{error:?}"
             );
+            let reading = MetadataDb::open_read_only(&path);
+            assert!(matches!(reading, Err(Error::Newer { found: 1000, .. })));
             assert_eq!(fs::read(&path).unwrap(), before);
             assert_eq!(fs::read(with_suffix(&path, "-wal")).ok(), wal);
             drop(open);
         }
     }
+}
+
+#[test]
+fn a_reader_beside_the_writer_sees_what_is_committed_and_changes_nothing() {
+    let (dir, db) = scratch();
+    let path = dir.path().join("mirror.db");
+    let reader = MetadataDb::open_read_only(&path).unwrap();
+    db.record_kept(&kept("serde", "1.0.0")).unwrap();
+    assert_eq!(reader.search("serde", 1, 1).unwrap().total, 1);
+    assert!(matches!(
+        reader.record_kept(&kept("log", "1.0.0")),
+        Err(Error::Sqlite { .. })
+    ));
+    db.record_kept(&kept("log", "1.0.0")).unwrap();
+    assert_eq!(reader.totals().unwrap().files, 2);
+    assert!(MetadataDb::open_read_only(&dir.path().join("none.db")).is_err());
+    assert!(!dir.path().join("none.db").exists());
+    let garbage = dir.path().join("garbage.db");
+    fs::write(&garbage, [0xA5; 5000]).unwrap();
+    assert!(matches!(
+        MetadataDb::open_read_only(&garbage),
+        Err(Error::Corrupt { .. })
+    ));
+    assert!(!damage_mark(&garbage).exists());
 }
 
 #[test]
