@@ -57,6 +57,7 @@ fn evict_now(appliance: &Appliance, name: &CrateName, version: Option<&CrateVers
     let what = version.map_or_else(|| name.to_string(), |version| format!("{name} {version}"));
     match files {
         0 => Reply::failed(format!("{what}: no file of it is kept")),
+        1 => Reply::ok(format!("{what}: 1 file forgotten, {bytes} bytes freed")),
         _ => Reply::ok(format!("{what}: {files} files forgotten, {bytes} bytes freed")),
     }
 }

@@ -140,7 +140,7 @@ fn adopt(appliance: &Appliance, unknown: &HashMap<Checksum, u64>) -> Result<usiz
             break;
         }
         match appliance.cache.verify(&wanted.checksum)? {
-            Verdict::Good { .. } => {}
+            Verdict::Good => {}
             Verdict::Bad { actual, .. } => {
                 log::warn!("{wanted}: the file on disk has checksum {actual}; set aside");
                 continue;
