@@ -2,7 +2,8 @@ use registry::{CrateName, CrateVersion};
 use rusqlite::{OptionalExtension, Transaction};
 
 use crate::columns::json;
-use crate::kept_files::{Found, find_version, rank, rows_only, versions_of};
+use crate::kept_files::{Found, find_version, rows_only, versions_of};
+use crate::record::rank;
 use crate::{Error, KeptRow, Manifest, ManifestState, MetadataDb, Readme};
 
 /// Everything that a page about a crate shows.

@@ -7,11 +7,13 @@ mod crate_page;
 mod database;
 mod decisions;
 mod error;
+mod inflated;
 mod kept_files;
 mod manifest;
 mod metadata;
 mod migrate;
 mod readers;
+mod record;
 mod search;
 mod upstream;
 
