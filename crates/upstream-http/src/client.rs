@@ -83,7 +83,7 @@ impl UpstreamHttp {
     /// gone and the last body is finished or dropped.
     ///
     /// # Errors
-    /// A setting that cannot be used, no root certificates, or no thread.
+    /// A setting that cannot be used, or no thread. Missing root certificates are logged, and an error for each https request.
     pub fn start(config: Config) -> Result<Self, Error> {
         if config.user_agent.is_empty() || !config.user_agent.bytes().all(|b| matches!(b, b' '..=b'~')) {
             return Err(Error::InvalidHeader {

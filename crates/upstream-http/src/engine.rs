@@ -66,6 +66,7 @@ impl Engine {
         let mut url = request.url.clone();
         let mut hops = 0;
         loop {
+            self.shared.tls.check(&url)?;
             let (response, attempt) = self.ask(&url, request).await?;
             let Some(next) = redirect(&url, &response)? else {
                 return self.accept(&url, request, response, attempt);

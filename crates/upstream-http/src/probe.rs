@@ -66,6 +66,7 @@ pub(crate) async fn probe(engine: &Engine, url: UpstreamUrl) -> Probe {
 }
 
 async fn steps(engine: &Engine, probe: &mut Probe) -> Result<u16, Error> {
+    engine.shared.tls.check(&probe.url)?;
     let target = probe.url.authority().clone();
     engine.dialler.check_proxied(&probe.url, &probe.route)?;
     if probe.route.proxy().is_none() {

@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::Error;
+use crate::{Error, UpstreamUrl};
 
 /// The root certificates in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Roots {
 pub(crate) struct Tls {
     pub roots: Roots,
     pub store: Arc<RootCertStore>,
+    /// What loading the roots said, if there are none.
+    missing: Option<String>,
     /// For awc, which knows HTTP/2.
     pub any: Arc<ClientConfig>,
     /// For the connector's own TLS, which carries HTTP/1.1 only.
@@ -47,6 +49,7 @@ impl Tls {
             let added = add_file(&mut store, path)?;
             origin = format!("{origin}, {added} of {}", path.display());
         }
+        let mut missing = None;
         if store.is_empty() {
             let said: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
             let detail = if said.is_empty() {
@@ -54,7 +57,8 @@ impl Tls {
             } else {
                 said.join(", ")
             };
-            return Err(Error::NoRoots { detail });
+            log::warn!("{}", Error::NoRoots { detail: detail.clone() });
+            missing = Some(detail);
         }
         let roots = Roots {
             count: store.len(),
@@ -67,7 +71,17 @@ impl Tls {
             any,
             http1,
             store,
+            missing,
         })
+    }
+
+    /// Refuses https where there is nothing to check a certificate against. A machine that speaks plain http, or to
+    /// nobody, needs no roots.
+    pub(crate) fn check(&self, url: &UpstreamUrl) -> Result<(), Error> {
+        match &self.missing {
+            Some(detail) if url.is_https() => Err(Error::NoRoots { detail: detail.clone() }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -105,4 +119,19 @@ fn add_file(store: &mut RootCertStore, path: &Path) -> Result<usize, Error> {
         return Err(failed("it has no certificate in PEM form".to_owned()));
     }
     Ok(added)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_roots_plain_http_goes_and_https_says_why_not() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/root.pem");
+        let mut tls = Tls::load(Some(&root)).unwrap();
+        tls.missing = Some("nothing was found".to_owned());
+        assert!(tls.check(&"http://host.example/".parse().unwrap()).is_ok());
+        let refused = tls.check(&"https://host.example/".parse().unwrap()).unwrap_err();
+        assert!(matches!(refused, Error::NoRoots { .. }) && refused.to_string().contains("SSL_CERT_FILE"));
+    }
 }
