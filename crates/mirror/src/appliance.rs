@@ -16,7 +16,7 @@ use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 use crate::data_dir::DataDir;
 use crate::free_space::free_bytes;
 use crate::settings::{Mode, Settings};
-use crate::statistics::Statistics;
+use crate::statistics::{Counts, Statistics};
 
 /// Any failure at the start, with its causes.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,15 +49,6 @@ impl std::fmt::Debug for Appliance {
             .field("data_dir", &self.data_dir)
             .finish_non_exhaustive()
     }
-}
-
-/// Hits and misses since the database began.
-#[derive(Debug, Clone, Copy)]
-pub struct AllTime {
-    /// Crate files answered from disk.
-    pub hits: u64,
-    /// Crate files that had to be fetched.
-    pub misses: u64,
 }
 
 impl Appliance {
@@ -165,15 +156,31 @@ impl Appliance {
         trouble
     }
 
-    /// Hits and misses since the database began. Blocks.
-    pub fn all_time(&self) -> Result<AllTime, metadata_db::Error> {
+    /// Counters since the database began, this moment's included. Blocks.
+    pub fn all_time(&self) -> Result<Counts, metadata_db::Error> {
         let flushed = self.metadata.counters()?;
-        let pending = self.statistics.unflushed();
-        let sum = |name: &str, pending: u64| flushed.get(name).copied().unwrap_or(0) + pending;
-        Ok(AllTime {
-            hits: sum("hits", pending.hits),
-            misses: sum("misses", pending.misses),
-        })
+        let mut counts = self.statistics.unflushed(self.counts());
+        for (name, count) in &mut counts {
+            *count += flushed.get(*name).copied().unwrap_or(0);
+        }
+        Ok(counts)
+    }
+
+    /// Writes what was counted into the database. Blocks.
+    pub fn flush_statistics(&self) -> Result<(), metadata_db::Error> {
+        self.statistics.flush(&self.metadata, self.counts())
+    }
+
+    fn counts(&self) -> Counts {
+        let (statistics, cache, index) = (&self.statistics, self.cache.stats(), self.index.status());
+        Counts::from([
+            ("hits", statistics.hits.load(Ordering::Relaxed)),
+            ("misses", statistics.misses.load(Ordering::Relaxed)),
+            ("waiters_joined", cache.waiters_joined),
+            ("bytes_fetched", cache.bytes_fetched),
+            ("index_answers", statistics.index_answers.load(Ordering::Relaxed)),
+            ("index_requests", index.requests),
+        ])
     }
 
     /// Whether the mirror is on its way out.
@@ -189,11 +196,7 @@ impl Appliance {
             log::warn!("{cut_off} fills were cut off by the shutdown; they begin anew when they are asked for");
         }
         self.index.shutdown().await;
-        if let Err(error) = self
-            .statistics
-            .flush(&self.metadata)
-            .and_then(|()| self.metadata.checkpoint())
-        {
+        if let Err(error) = self.flush_statistics().and_then(|()| self.metadata.checkpoint()) {
             log::warn!("statistics could not be written: {error}");
         }
     }

@@ -64,10 +64,19 @@ async fn record(appliance: &Arc<Appliance>, wanted: Wanted, size_bytes: u64) {
     }
 }
 
-/// The kept file with what its manifest says; `None` if it has gone meanwhile.
+/// The kept file with what its manifest says; `None` if it has gone meanwhile or the disk cannot be read.
 fn described(appliance: &Appliance, wanted: &Wanted, size_bytes: u64) -> Option<KeptFile> {
     let file = appliance.cache.kept(&wanted.checksum).ok().flatten()?;
-    let manifest = read_crate_file(BlobReader { file, position: 0 }, &wanted.name, &wanted.version);
+    let mut reader = BlobReader {
+        file,
+        position: 0,
+        failure: None,
+    };
+    let manifest = read_crate_file(&mut reader, &wanted.name, &wanted.version);
+    if let Some(error) = reader.failure {
+        log::error!("{wanted}: the kept file cannot be read, it is not recorded: {error}");
+        return None;
+    }
     if let ManifestState::Unparsable(why) = &manifest {
         log::warn!("{wanted}: its manifest cannot be read, it is served all the same: {why}");
     }
@@ -85,11 +94,20 @@ fn described(appliance: &Appliance, wanted: &Wanted, size_bytes: u64) -> Option<
 struct BlobReader {
     file: download_cache::KeptFile,
     position: u64,
+    /// What the disk said, which must not be taken for a fault of the crate file.
+    failure: Option<std::io::Error>,
 }
 
 impl std::io::Read for BlobReader {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let piece = self.file.read_at(self.position, out.len().min(64 << 10))?;
+        let piece = match self.file.read_at(self.position, out.len().min(64 << 10)) {
+            Ok(piece) => piece,
+            Err(error) => {
+                let kind = error.kind();
+                self.failure = Some(error);
+                return Err(kind.into());
+            }
+        };
         out[..piece.len()].copy_from_slice(&piece);
         self.position += piece.len() as u64;
         Ok(piece.len())
@@ -193,7 +211,7 @@ pub async fn flush_statistics(appliance: Arc<Appliance>, mut stop: tokio::sync::
     let every = Duration::from_secs(10);
     while tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await.is_err() {
         let own = Arc::clone(&appliance);
-        let flushed = tokio::task::spawn_blocking(move || own.statistics.flush(&own.metadata)).await;
+        let flushed = tokio::task::spawn_blocking(move || own.flush_statistics()).await;
         if let Ok(Err(error)) = flushed {
             log::warn!(
                 "statistics could not be written, they are kept for the next time: {}",

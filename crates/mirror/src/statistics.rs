@@ -1,8 +1,8 @@
 //! What is counted: in memory at once, in the database in batches, so that a hit costs no disk write.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
 
 use metadata_db::{MetadataDb, Served};
 use registry::Checksum;
@@ -19,23 +19,21 @@ pub struct Statistics {
     /// Those of them that were answered `304`.
     pub index_not_modified: AtomicU64,
     served: Mutex<HashMap<Checksum, Served>>,
-    flushed: Mutex<[u64; 3]>,
+    flushed: Mutex<Counts>,
 }
 
-/// Counts that the next flush will write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unflushed {
-    /// Crate files answered from disk.
-    pub hits: u64,
-    /// Crate files that had to be fetched.
-    pub misses: u64,
+/// Counters by name.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it holds this lock")
 }
 
 impl Statistics {
     /// One crate file was served.
     pub fn served(&self, checksum: Checksum, hit: bool, now_unix: i64) {
         if hit { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
-        let mut served = self.served.lock().expect("nothing panics while it holds this lock");
+        let mut served = locked(&self.served);
         let entry = served.entry(checksum).or_insert(Served {
             count: 0,
             last_unix: now_unix,
@@ -46,36 +44,37 @@ impl Statistics {
 
     /// Whether a file with this checksum was served since the last flush.
     pub fn was_served(&self, checksum: &Checksum) -> bool {
-        self.served
-            .lock()
-            .expect("nothing panics while it holds this lock")
-            .contains_key(checksum)
+        locked(&self.served).contains_key(checksum)
     }
 
-    /// What is not in the database yet.
-    pub fn unflushed(&self) -> Unflushed {
-        let flushed = *self.flushed.lock().expect("nothing panics while it holds this lock");
-        Unflushed {
-            hits: self.hits.load(Relaxed) - flushed[0],
-            misses: self.misses.load(Relaxed) - flushed[1],
-        }
+    /// How much each counter has grown since the last flush.
+    pub fn unflushed(&self, counts: Counts) -> Counts {
+        let flushed = locked(&self.flushed);
+        let growth = |(name, now): (&'static str, u64)| (name, now - flushed.get(name).copied().unwrap_or(0));
+        counts.into_iter().map(growth).collect()
     }
 
-    /// Writes what has gathered. On failure it is kept for the next time.
-    pub fn flush(&self, metadata: &MetadataDb) -> Result<(), metadata_db::Error> {
-        let batch = std::mem::take(&mut *self.served.lock().expect("nothing panics while it holds this lock"));
-        let rows: Vec<_> = batch.iter().map(|(checksum, served)| (*checksum, *served)).collect();
+    /// Writes what was served, and by how much `counts` have grown. On failure it is kept for the next time.
+    pub fn flush(&self, metadata: &MetadataDb, counts: Counts) -> Result<(), metadata_db::Error> {
+        let batch = std::mem::take(&mut *locked(&self.served));
+        let rows: Vec<_> = batch.into_iter().collect();
         if !rows.is_empty()
             && let Err(error) = metadata.add_served(&rows)
         {
             self.put_back(rows);
             return Err(error);
         }
-        self.flush_counters(metadata)
+        let mut grown: Vec<_> = self.unflushed(counts.clone()).into_iter().collect();
+        grown.retain(|(_, by)| *by > 0);
+        if !grown.is_empty() {
+            metadata.add_counters(&grown)?;
+        }
+        *locked(&self.flushed) = counts;
+        Ok(())
     }
 
     fn put_back(&self, rows: Vec<(Checksum, Served)>) {
-        let mut served = self.served.lock().expect("nothing panics while it holds this lock");
+        let mut served = locked(&self.served);
         for (checksum, old) in rows {
             let entry = served.entry(checksum).or_insert(Served {
                 count: 0,
@@ -84,21 +83,28 @@ impl Statistics {
             entry.count += old.count;
         }
     }
+}
 
-    fn flush_counters(&self, metadata: &MetadataDb) -> Result<(), metadata_db::Error> {
-        let mut flushed = self.flushed.lock().expect("nothing panics while it holds this lock");
-        let now = [&self.hits, &self.misses, &self.index_answers].map(|counter| counter.load(Relaxed));
-        let names = ["hits", "misses", "index_answers"];
-        let grown: Vec<_> = names
-            .into_iter()
-            .zip(now.iter().zip(flushed.iter()))
-            .map(|(name, (now, before))| (name, now - before))
-            .filter(|(_, by)| *by > 0)
-            .collect();
-        if !grown.is_empty() {
-            metadata.add_counters(&grown)?;
-        }
-        *flushed = now;
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_flush_writes_only_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = MetadataDb::open(&dir.path().join("mirror.db")).unwrap().db;
+        let statistics = Statistics::default();
+        let counts = || Counts::from([("hits", statistics.hits.load(Relaxed))]);
+        let checksum = Checksum::of(b"a");
+        statistics.served(checksum, true, 1);
+        statistics.served(checksum, true, 2);
+        assert!(statistics.was_served(&checksum));
+        statistics.flush(&metadata, counts()).unwrap();
+        assert!(!statistics.was_served(&checksum) && metadata.was_served(&checksum).unwrap());
+        statistics.served(checksum, true, 3);
+        assert_eq!(statistics.unflushed(counts())["hits"], 1);
+        statistics.flush(&metadata, counts()).unwrap();
+        statistics.flush(&metadata, counts()).unwrap();
+        assert_eq!(metadata.counters().unwrap()["hits"], 3);
     }
 }

@@ -1,7 +1,6 @@
 //! What the pages show, gathered from the index, the cache and the database. Blocks.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use index_sync::TreeFile;
@@ -76,22 +75,18 @@ fn index_state(appliance: &Appliance) -> IndexState {
 }
 
 fn cache_state(appliance: &Appliance) -> Result<CacheState, ServeError> {
-    let (totals, cache, index) = (
-        appliance.metadata.totals()?,
-        appliance.cache.stats(),
-        appliance.index.status(),
-    );
-    let counted = appliance.all_time()?;
-    let answers = appliance.statistics.index_answers.load(Relaxed);
+    let (totals, counted) = (appliance.metadata.totals()?, appliance.all_time()?);
     Ok(CacheState {
         files: totals.files,
         bytes: totals.bytes,
         crates: totals.crates,
-        hits: counted.hits,
-        misses: counted.misses,
-        requests_spared: counted.hits + cache.waiters_joined + answers.saturating_sub(index.requests),
-        bytes_fetched: cache.bytes_fetched,
-        fills_running: cache.fills_running,
+        hits: counted["hits"],
+        misses: counted["misses"],
+        requests_spared: counted["hits"]
+            + counted["waiters_joined"]
+            + counted["index_answers"].saturating_sub(counted["index_requests"]),
+        bytes_fetched: counted["bytes_fetched"],
+        fills_running: appliance.cache.stats().fills_running,
         free_bytes: free_bytes(appliance.data_dir()).ok(),
         max_bytes: None,
     })
