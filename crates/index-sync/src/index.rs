@@ -122,8 +122,10 @@ impl Index {
         if how != Ask::Now && inner.is_known_absent(path) {
             return Ok(None);
         }
+        // First its age, then the file: it may become fresh in between, but not old.
+        let is_old = inner.is_old(path);
         let here = inner.here(path).await?;
-        if !inner.is_to_be_asked(path, how, here.is_some())? {
+        if !inner.is_to_be_asked(how, is_old, here.is_some())? {
             return Ok(here);
         }
         match inner
@@ -150,10 +152,11 @@ impl Index {
         if inner.is_known_absent(&path) {
             return Ok(None);
         }
+        let is_old = inner.is_old(&path);
         if let Some(found) = listed(inner.here(&path).await?) {
             return Ok(Some(found));
         }
-        if !inner.is_to_be_asked(&path, Ask::IfOld, false)? {
+        if !inner.is_to_be_asked(Ask::IfOld, is_old, false)? {
             return Ok(None);
         }
         match inner.refreshed(Asked::File(path.clone()), false, false).await {

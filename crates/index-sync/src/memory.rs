@@ -112,15 +112,16 @@ impl Memory {
         self.pending.get(path)
     }
 
-    /// Changes what will be remembered of upstream, if the file waits for its commit.
+    /// Changes what will be remembered of upstream, if the file waits for its commit. That is a change of its own: a commit
+    /// that is under way has the old state.
     pub(crate) fn set_pending_state(&mut self, path: &IndexPath, state: Option<&UpstreamState>) -> bool {
-        match self.pending.get_mut(path) {
-            Some(pending) => {
-                pending.state = state.cloned();
-                true
-            }
-            None => false,
-        }
+        let Some(pending) = self.pending.get_mut(path) else {
+            return false;
+        };
+        self.changes += 1;
+        pending.place = self.changes;
+        pending.state = state.cloned();
+        true
     }
 
     /// The oldest waiting changes, at most `limit`.
@@ -247,7 +248,17 @@ mod tests {
         memory.submit(&path(0), Some(entry(30)), None);
         memory.committed(&batch);
         assert_eq!((memory.pending_len(), memory.pending_bytes()), (2, 50));
+        let batch = memory.batch(9);
+        let state = UpstreamState::default();
+        assert!(memory.set_pending_state(&path(0), Some(&state)));
+        memory.committed(&batch);
+        assert_eq!(
+            memory.pending(&path(0)).unwrap().state,
+            Some(state),
+            "the commit had the old state"
+        );
         memory.committed(&memory.batch(9));
+        assert!(!memory.set_pending_state(&path(0), None));
         assert_eq!((memory.pending_len(), memory.pending_bytes()), (0, 0));
         assert!(memory.waiting_since().is_none());
     }

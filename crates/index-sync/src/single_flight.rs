@@ -43,25 +43,25 @@ impl<K: Eq + Hash + Clone + Send + 'static> SingleFlight<K> {
         }
     }
 
-    /// Joins the request for `key` that is under way, if there is one.
-    pub(crate) fn join(&self, key: &K) -> Option<Waiter> {
-        locked(&self.under_way).get(key).cloned()
-    }
-
-    /// Joins the request for `key`, or starts it on `runtime`.
-    pub(crate) fn join_or_start<F>(self: &Arc<Self>, runtime: &Handle, key: K, work: F) -> Waiter
+    /// Joins the request for `key` that is under way. If there is none, `start` says what to do: run this on `runtime`, or
+    /// give an answer that is there already. Nothing lands while it is asked.
+    pub(crate) fn join_or_start<F>(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        key: K,
+        start: impl FnOnce() -> Result<F, Landing>,
+    ) -> Result<Waiter, Landing>
     where
         F: Future<Output = Landing> + Send + 'static,
     {
         let mut under_way = locked(&self.under_way);
         if let Some(waiter) = under_way.get(&key) {
-            return waiter.clone();
+            return Ok(waiter.clone());
         }
+        let work = start()?;
         let (sender, landing) = watch::channel(None);
-        let waiter = Waiter {
-            landing,
-            since: Instant::now(),
-        };
+        let since = Instant::now();
+        let waiter = Waiter { landing, since };
         under_way.insert(key.clone(), waiter.clone());
         drop(under_way);
         let place = Place {
@@ -74,7 +74,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> SingleFlight<K> {
             drop(place);
             sender.send_replace(Some(landing));
         });
-        waiter
+        Ok(waiter)
     }
 }
 
@@ -104,11 +104,12 @@ mod tests {
         let (gate, runs) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let start = || {
             let (gate, runs) = (Arc::clone(&gate), Arc::clone(&runs));
-            flights.join_or_start(&Handle::current(), "serde", async move {
+            let work = async move {
                 runs.fetch_add(1, Ordering::Relaxed);
                 gate.notified().await;
                 Err("no".into())
-            })
+            };
+            flights.join_or_start(&Handle::current(), "serde", || Ok(work)).unwrap()
         };
         drop(start());
         let waiters: Vec<Waiter> = (0..100).map(|_| start()).collect();
@@ -117,15 +118,26 @@ mod tests {
             assert_eq!(waiter.landed().await, Err("no".into()));
         }
         assert_eq!(runs.load(Ordering::Relaxed), 1);
-        assert!(flights.join(&"serde").is_none());
+        let there = flights.join_or_start(&Handle::current(), "serde", || {
+            Err::<std::future::Pending<_>, _>(Ok(()))
+        });
+        assert_eq!(
+            there.unwrap_err(),
+            Ok(()),
+            "the place is free, and an answer may be at hand"
+        );
     }
 
     #[tokio::test]
     async fn work_that_panics_is_a_failure_and_may_be_started_again() {
         let flights = Arc::new(SingleFlight::new());
-        let dies = flights.join_or_start(&Handle::current(), 1, async { panic!("on purpose") });
+        let dies = flights
+            .join_or_start(&Handle::current(), 1, || Ok(async { panic!("on purpose") }))
+            .unwrap();
         assert!(dies.landed().await.is_err());
-        let lives = flights.join_or_start(&Handle::current(), 1, async { Ok(()) });
+        let lives = flights
+            .join_or_start(&Handle::current(), 1, || Ok(async { Ok(()) }))
+            .unwrap();
         assert_eq!(lives.landed().await, Ok(()));
     }
 }

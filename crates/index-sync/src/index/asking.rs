@@ -39,7 +39,13 @@ impl Inner {
         Ok(Some(entry))
     }
 
-    pub(super) fn is_to_be_asked(&self, path: &IndexPath, how: Ask, is_here: bool) -> Result<bool, Error> {
+    /// Whether upstream was not asked for this less than `max_age` ago.
+    pub(super) fn is_old(&self, path: &IndexPath) -> bool {
+        let asked = Asked::File(path.clone());
+        !locked(&self.freshness).is_fresh(&asked, (self.clock)())
+    }
+
+    pub(super) fn is_to_be_asked(&self, how: Ask, is_old: bool, is_here: bool) -> Result<bool, Error> {
         let mode = *locked(&self.mode);
         let can_ask = self.upstream.is_some() && mode != Mode::Offline;
         match (how, mode) {
@@ -52,23 +58,24 @@ impl Inner {
             }),
             (Ask::Never, _) | (_, Mode::Offline) => Ok(false),
             (Ask::IfOld, Mode::Fallback) if is_here => Ok(false),
-            (Ask::IfOld, _) => {
-                let asked = Asked::File(path.clone());
-                Ok(can_ask && !locked(&self.freshness).is_fresh(&asked, (self.clock)()))
-            }
+            (Ask::IfOld, _) => Ok(can_ask && is_old),
         }
     }
 
     /// Waits for the one request for this, and starts it if need be. `insist`: even if it failed a moment ago. With an older
     /// answer at hand, who comes late to a slow request does not wait at all.
     pub(super) async fn refreshed(self: &Arc<Self>, asked: Asked, insist: bool, is_here: bool) -> Landing {
-        let waiter = match self.flights.join(&asked) {
-            Some(waiter) => waiter,
-            None => {
-                let ticket = locked(&self.freshness).admit(&asked, (self.clock)(), insist)?;
-                let work = Arc::clone(self).refresh(asked.clone(), ticket);
-                self.flights.join_or_start(&self.runtime, asked, work)
+        let start = || {
+            let (now, mut freshness) = ((self.clock)(), locked(&self.freshness));
+            if !insist && freshness.is_fresh(&asked, now) {
+                return Err(Ok(()));
             }
+            let ticket = freshness.admit(&asked, now, insist).map_err(Err)?;
+            Ok(Arc::clone(self).refresh(asked.clone(), ticket))
+        };
+        let waiter = match self.flights.join_or_start(&self.runtime, asked.clone(), start) {
+            Ok(waiter) => waiter,
+            Err(landing) => return landing,
         };
         let until = if is_here && !insist {
             waiter.since + PATIENCE_WITH_ANSWER

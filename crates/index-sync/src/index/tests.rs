@@ -27,13 +27,17 @@ impl Bench {
     }
 
     async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_patience(Duration::from_secs(20), change)
+    }
+
+    fn with_patience(head_timeout: Duration, change: impl FnOnce(&mut Config)) -> Self {
         let upstream = FakeUpstream::start();
         let dir = tempfile::tempdir().unwrap();
         let now = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
         let kept = Arc::default();
         let mut config = config(&upstream);
         change(&mut config);
-        let index = open(&dir, config, &now, &kept);
+        let index = open_with(head_timeout, &dir, config, &now, &kept);
         Self {
             dir,
             upstream,
@@ -133,11 +137,21 @@ fn config(upstream: &FakeUpstream) -> Config {
 }
 
 fn open(dir: &TempDir, config: Config, now: &Arc<Mutex<SystemTime>>, kept: &Arc<Mutex<HashSet<Checksum>>>) -> Index {
+    open_with(Duration::from_secs(20), dir, config, now, kept)
+}
+
+fn open_with(
+    head_timeout: Duration,
+    dir: &TempDir,
+    config: Config,
+    now: &Arc<Mutex<SystemTime>>,
+    kept: &Arc<Mutex<HashSet<Checksum>>>,
+) -> Index {
     let repository = Repository::open(&dir.path().join("index.git"), RepositoryLimits::default()).unwrap();
     let metadata = Arc::new(MetadataDb::open(&dir.path().join("mirror.db")).unwrap().db);
     let decisions = Arc::new(DecisionsDb::open(&dir.path().join("decisions.db")).unwrap());
     let mut http = upstream_http::Config::new("mirror-test/0 (nobody@localhost)");
-    http.head_timeout = Duration::from_millis(500);
+    http.head_timeout = head_timeout;
     let http = UpstreamHttp::start(http).unwrap();
     let (now, kept) = (Arc::clone(now), Arc::clone(kept));
     let clock: Clock = Arc::new(move || *locked(&now));
@@ -271,7 +285,7 @@ async fn what_is_here_is_served_when_upstream_is_gone_and_it_is_not_hammered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_says_nothing_is_as_good_as_gone() {
-    let bench = Bench::new().await;
+    let bench = Bench::with_patience(Duration::from_millis(500), |_| {});
     bench.upstream.add(&krate("serde", "1.0.0"));
     let text = bench.text("serde").await;
     bench.upstream.fault("/index/", Fault::StallBeforeHead, Times::Always);
@@ -425,7 +439,9 @@ async fn more_than_ten_crates_within_an_hour_are_held() {
     let count = |kind| kinds.iter().filter(|decided| **decided == kind).count();
     assert_eq!(
         (count(DecisionKind::Removed), count(DecisionKind::HeldRemoval)),
-        (10, 3)
+        (10, 3),
+        "{:?}",
+        bench.index.status()
     );
     assert_eq!(bench.index.status().held, 3);
 }
@@ -713,6 +729,49 @@ async fn a_change_is_committed_within_two_seconds() {
         git_ok(&bench.git_dir(), &["log", "--format=%s", "master"]),
         "Publish 2 index files"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_many_changes_git_and_sparse_and_upstream_agree() {
+    let bench = Bench::new().await;
+    let names: Vec<String> = (0..25).map(|n| format!("krate{n}")).collect();
+    for round in 0..12 {
+        for (n, name) in names.iter().enumerate() {
+            match (n + round) % 5 {
+                0 => bench.upstream.add(&krate(name, &format!("{round}.0.0"))),
+                1 if round > 4 => bench.upstream.yank(name, &format!("{}.0.0", round - 1), round % 2 == 0),
+                _ => {}
+            }
+        }
+        bench.pass(MINUTE);
+        let asks = names.iter().flat_map(|name| [name, name]).map(|name| {
+            let (index, path) = (bench.index.clone(), path(name));
+            tokio::spawn(async move { index.file(&path, Ask::IfOld).await })
+        });
+        for (n, ask) in asks.collect::<Vec<_>>().into_iter().enumerate() {
+            let entry = ask.await.unwrap().unwrap().map(|entry| entry.bytes.to_vec());
+            assert_eq!(
+                entry,
+                bench.upstream.index_file(path(&names[n / 2]).as_str()),
+                "round {round}"
+            );
+        }
+    }
+    for name in &names {
+        bench.assert_same_in_git(name).await;
+    }
+    assert_eq!(bench.index.status().files, 25);
+    let bench = bench.restarted().await;
+    bench.upstream.clear_log();
+    for name in &names {
+        bench.text(name).await;
+    }
+    assert_eq!(
+        bench.index.status().not_modified,
+        25,
+        "what is remembered fits what is in the tree"
+    );
+    git_ok(&bench.git_dir(), &["fsck", "--strict"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
