@@ -32,7 +32,3 @@ soak-crash rounds="200":
 bench-cold:
     cargo build --release
     python3 tests/bench/cold_fetch.py
-
-# renew golden files; read the difference before committing it
-bless:
-    MIRROR_BLESS=1 cargo test --workspace
