@@ -113,6 +113,18 @@ impl MirrorProcess {
         result.unwrap_or_else(|error| panic!("no answer to {method} {path}: {error}\n{}", self.log()))
     }
 
+    /// The crate files in its data directory, by path, whether it runs or not; without those that were set aside as bad.
+    pub fn kept_files(&self) -> Vec<PathBuf> {
+        let entries = |dir: &Path| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten();
+            entries.map(|entry| entry.expect("the directory is ours").path())
+        };
+        let folders = entries(&self.data_dir().join("blobs")).filter(|folder| !folder.ends_with("bad"));
+        folders
+            .flat_map(|folder| entries(&folder).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// What it has written to standard error since it was started.
     pub fn log(&self) -> String {
         self.running.stderr.text()

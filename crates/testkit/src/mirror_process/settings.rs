@@ -26,6 +26,7 @@ pub(super) struct Settings {
     upstream: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl MirrorBuilder {
@@ -37,6 +38,7 @@ impl MirrorBuilder {
             upstream: String::new(),
             args: Vec::new(),
             env: Vec::new(),
+            open_files: None,
         })
     }
 
@@ -71,6 +73,12 @@ impl MirrorBuilder {
         self
     }
 
+    /// How many files and connections `serve` may have open at once (`ulimit -n`).
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.0.open_files = Some(limit);
+        self
+    }
+
     /// A file in the working directory, such as `mirror.toml`.
     pub fn file(self, name: &str, text: &str) -> Self {
         fs::write(self.0.home.path().join(name), text).expect("the directory is ours");
@@ -97,7 +105,18 @@ impl Settings {
 
     /// Settings go by the environment, which every command reads.
     fn command(&self) -> Command {
-        let mut command = command::clean(&self.binary, self.home.path());
+        self.environment(command::clean(&self.binary, self.home.path()))
+    }
+
+    /// A shell lowers its own limit and becomes the server, which so keeps the shell's process id.
+    fn limited(&self, open_files: u32) -> Command {
+        let mut command = self.environment(command::clean("sh", self.home.path()));
+        let script = format!("ulimit -n {open_files} && exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(&self.binary);
+        command
+    }
+
+    fn environment(&self, mut command: Command) -> Command {
         command
             .current_dir(self.home.path())
             .env("MIRROR_DATA_DIR", self.data_dir())
@@ -107,7 +126,9 @@ impl Settings {
     }
 
     pub(super) fn serve(&self) -> Command {
-        let mut command = self.command();
+        let mut command = self
+            .open_files
+            .map_or_else(|| self.command(), |limit| self.limited(limit));
         command.arg("serve");
         let named = |arg: &String| arg.starts_with("--listen");
         let in_env = |(name, _): &(String, String)| name == "PORT" || name == "MIRROR_LISTEN";
