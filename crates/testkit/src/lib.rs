@@ -6,13 +6,16 @@ mod git;
 pub mod http;
 mod krate;
 mod mirror_process;
+mod port;
 mod upstream;
 mod wait;
 
 pub use cargo_project::{CargoProject, cargo_available, toolchains};
+pub use command::{said, text_of};
 pub use git::{git, git_ok};
 pub use http::{Exchange, Reply, Timing};
 pub use krate::{BuiltCrate, CrateBuilder, Dependency};
 pub use mirror_process::{MirrorBuilder, MirrorProcess};
+pub use port::ReservedPort;
 pub use upstream::{FakeUpstream, Fault, Gate, LoggedRequest, Times, Validators};
 pub use wait::eventually;

@@ -125,6 +125,17 @@ impl MirrorProcess {
             .collect()
     }
 
+    /// A figure of `/metrics`, without the prefix `mirror_` and, for counters, without `_total`. Panics if there is no such.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        let names = [format!("mirror_{name}"), format!("mirror_{name}_total")];
+        let values = text.lines().filter_map(|line| line.split_once(' '));
+        let value = values
+            .filter(|(name, _)| names.iter().any(|wanted| wanted == name))
+            .find_map(|(_, value)| value.parse().ok());
+        value.unwrap_or_else(|| panic!("there is no metric {name} in\n{text}"))
+    }
+
     /// What it has written to standard error since it was started.
     pub fn log(&self) -> String {
         self.running.stderr.text()

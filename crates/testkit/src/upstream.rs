@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 pub use fault::{Fault, Times};
 pub use gate::Gate;
@@ -23,7 +23,7 @@ pub use request_log::LoggedRequest;
 use state::Shared;
 pub use validators::Validators;
 
-use crate::BuiltCrate;
+use crate::{BuiltCrate, port};
 
 /// A sparse registry with its downloads, on a port of its own on 127.0.0.1. It ends when it is dropped.
 ///
@@ -216,7 +216,7 @@ impl FakeUpstream {
     pub fn go_down(&self) {
         let mut power = self.power.lock().unwrap_or_else(PoisonError::into_inner);
         if self.switch_off(&mut power) {
-            *power = Power::Off(reserve(self.address));
+            *power = Power::Off(port::bound(self.address));
         }
     }
 
@@ -265,13 +265,6 @@ impl Drop for FakeUpstream {
 fn accept(listener: TcpListener, shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     thread::spawn(move || server::accept(&listener, &shared))
-}
-
-fn reserve(address: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
-    socket.set_reuse_address(true).expect("a new socket takes options");
-    socket.bind(&address.into()).expect("the port was just let go");
-    socket
 }
 
 #[cfg(test)]
