@@ -41,9 +41,10 @@ impl IndexEntry {
         self.gzip.get_or_init(compress).clone()
     }
 
-    /// What it takes in memory, in bytes: the file, and a table of its versions, which is no larger.
+    /// What it takes in memory at most, about, in bytes: the file, its gzip form, and a table of its versions that is no
+    /// larger than the file.
     pub(crate) fn weight(&self) -> u64 {
-        2 * self.bytes.len() as u64 + 512
+        5 * self.bytes.len() as u64 / 2 + 512
     }
 
     /// The version's line, by its exact text. The first call reads the file, later ones a table.

@@ -8,7 +8,7 @@ use crate::absent_names::{AbsentNames, younger};
 use crate::backoff::Backoff;
 use crate::upstream_sparse::Failure;
 
-/// Past this many, what is of no use any more is dropped.
+/// Past this many, what is of no use any more is dropped; then again past twice as many as were left.
 const SWEEP_AT: usize = 50_000;
 
 /// What can be asked of upstream.
@@ -30,6 +30,7 @@ pub(crate) struct Ticket {
 pub(crate) struct Freshness {
     max_age: Duration,
     checked: HashMap<Asked, SystemTime>,
+    sweep_at: usize,
     absent: AbsentNames,
     failing: HashMap<Asked, Backoff>,
     upstream: Backoff,
@@ -42,6 +43,7 @@ impl Freshness {
         Self {
             max_age,
             checked: HashMap::new(),
+            sweep_at: SWEEP_AT,
             absent: AbsentNames::new(absent_names),
             failing: HashMap::new(),
             upstream: Backoff::default(),
@@ -101,9 +103,10 @@ impl Freshness {
     pub(crate) fn succeeded(&mut self, asked: &Asked, now: SystemTime) {
         self.failing.remove(asked);
         self.last_success = Some(now);
-        if self.checked.len() >= SWEEP_AT {
+        if self.checked.len() >= self.sweep_at {
             let max_age = self.max_age;
             self.checked.retain(|_, at| younger(*at, now, max_age));
+            self.sweep_at = SWEEP_AT.max(2 * self.checked.len());
         }
         self.checked.insert(asked.clone(), now);
     }
@@ -122,5 +125,61 @@ impl Freshness {
         let own = self.failing.entry(asked.clone()).or_default();
         own.failed(ticket.own, now, None, &failure.why);
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(n: usize) -> Asked {
+        Asked::File(IndexPath::of(&format!("krate{n}").parse().unwrap()))
+    }
+
+    fn failure(unreachable: bool, retry_after: Option<Duration>) -> Failure {
+        Failure {
+            why: "no".to_owned(),
+            unreachable,
+            retry_after,
+        }
+    }
+
+    fn fresh() -> (Freshness, SystemTime) {
+        (Freshness::new(Duration::from_secs(60), 10), SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn what_is_too_old_to_matter_is_swept_out() {
+        let (mut freshness, start) = fresh();
+        for n in 0..SWEEP_AT {
+            freshness.succeeded(&file(n), start);
+        }
+        freshness.succeeded(&Asked::Config, start + Duration::from_secs(60));
+        assert_eq!(freshness.checked.len(), 1);
+        assert!(freshness.is_fresh(&Asked::Config, start + Duration::from_secs(119)));
+        assert!(!freshness.is_fresh(&Asked::Config, start), "the clock went back");
+    }
+
+    #[test]
+    fn one_bad_file_stops_no_other_but_an_upstream_that_is_gone_stops_all() {
+        let (mut freshness, now) = fresh();
+        let ticket = freshness.admit(&file(1), now, false).unwrap();
+        assert!(!freshness.failed(&file(1), ticket, now, &failure(false, None)));
+        assert!(freshness.admit(&file(1), now, false).is_err());
+        let ticket = freshness.admit(&file(2), now, false).unwrap();
+        assert!(freshness.failed(&file(2), ticket, now, &failure(true, None)));
+        assert!(freshness.admit(&file(3), now, false).is_err());
+        assert!(freshness.admit(&file(3), now, true).is_ok(), "who insists may");
+        assert!(freshness.reached());
+        assert!(freshness.admit(&file(3), now, false).is_ok());
+    }
+
+    #[test]
+    fn an_upstream_that_asks_for_a_pause_gets_it() {
+        let (mut freshness, now) = fresh();
+        let ticket = freshness.admit(&file(1), now, false).unwrap();
+        freshness.failed(&file(1), ticket, now, &failure(false, Some(Duration::from_secs(20))));
+        assert!(freshness.admit(&file(2), now + Duration::from_secs(19), false).is_err());
+        assert!(freshness.admit(&file(2), now + Duration::from_secs(20), false).is_ok());
     }
 }

@@ -3,10 +3,10 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use registry::{IndexPath, MAX_FILE_BYTES};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use upstream_http::{Request, Response, UpstreamHttp, UpstreamUrl};
+use upstream_http::{Body, Request, Response, UpstreamHttp, UpstreamUrl};
 
 use crate::Error;
 
@@ -14,6 +14,10 @@ use crate::Error;
 const DEADLINE: Duration = Duration::from_secs(120);
 /// The most bytes of a `config.json`; what the registry's reader takes.
 const MAX_CONFIG_BYTES: u64 = 64 << 10;
+
+/// Bodies larger than this are read a few at a time, so that an upstream cannot fill our memory with many at once.
+const LARGE_BYTES: usize = 1 << 20;
+const LARGE_AT_ONCE: usize = 4;
 
 /// What is sent along so that upstream may say "not modified".
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +65,7 @@ pub(crate) struct UpstreamSparse {
     http: UpstreamHttp,
     base: UpstreamUrl,
     slots: Semaphore,
+    large: Semaphore,
     requests: AtomicU64,
     not_modified: AtomicU64,
 }
@@ -75,6 +80,7 @@ impl UpstreamSparse {
             http,
             base,
             slots: Semaphore::new(requests_at_once.max(1)),
+            large: Semaphore::new(LARGE_AT_ONCE),
             requests: AtomicU64::new(0),
             not_modified: AtomicU64::new(0),
         })
@@ -119,7 +125,7 @@ impl UpstreamSparse {
 
     async fn ask(&self, file: &str, max_body: u64, condition: &Condition, fresh: bool) -> Result<Reply, Failure> {
         let deadline = Instant::now() + DEADLINE;
-        let _slot = self.slot(deadline).await?;
+        let _slot = turn(&self.slots, deadline).await?;
         let url = self.base.join(file).map_err(|error| failure(&error))?;
         let mut request = Request::get(url, max_body);
         request.deadline = Some(deadline);
@@ -132,13 +138,13 @@ impl UpstreamSparse {
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         let response = self.http.get(request).await.map_err(|error| failure(&error))?;
-        self.read(response, max_body).await
+        self.read(response, deadline).await
     }
 
-    async fn read(&self, response: Response, max_body: u64) -> Result<Reply, Failure> {
+    async fn read(&self, response: Response, deadline: Instant) -> Result<Reply, Failure> {
         match response.status {
             200 => {
-                let bytes = response.body.collect(max_body).await.map_err(|error| failure(&error))?;
+                let bytes = self.collect(response.body, deadline).await?;
                 Ok(Reply::Body {
                     bytes,
                     etag: response.etag,
@@ -158,12 +164,25 @@ impl UpstreamSparse {
         }
     }
 
-    async fn slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
-        let slot = tokio::time::timeout_at(deadline.into(), self.slots.acquire()).await;
-        match slot {
-            Ok(Ok(slot)) => Ok(slot),
-            _ => Err(Failure::of_one("too many index requests are under way upstream")),
+    /// The whole body, which the client holds to the request's limit.
+    async fn collect(&self, mut body: Body, deadline: Instant) -> Result<Bytes, Failure> {
+        let mut bytes = BytesMut::new();
+        let mut large = None;
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| failure(&error))?;
+            if large.is_none() && bytes.len() + piece.len() > LARGE_BYTES {
+                large = Some(turn(&self.large, deadline).await?);
+            }
+            bytes.extend_from_slice(&piece);
         }
+        Ok(bytes.freeze())
+    }
+}
+
+async fn turn(semaphore: &Semaphore, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+    match tokio::time::timeout_at(deadline.into(), semaphore.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Failure::of_one("too many index requests are under way upstream")),
     }
 }
 

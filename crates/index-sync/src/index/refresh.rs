@@ -211,7 +211,7 @@ impl Inner {
         }
         self.changed_lines
             .fetch_add(outcome.changed_lines as u64, Ordering::Relaxed);
-        if !outcome.put.is_empty() || !outcome.delete.is_empty() {
+        if !outcome.put.is_empty() || !good.before.decisions.is_empty() {
             let (inner, path) = (Arc::clone(self), path.clone());
             let decide = move || {
                 inner.decisions.put_all(&path, &outcome.put, &outcome.delete)?;

@@ -332,7 +332,17 @@ async fn a_login_page_keeps_the_last_good_file_and_is_no_answer_for_the_rest() {
         Fault::Empty200,
         Fault::CutAfter(20),
         Fault::GzipEncoded,
+        Fault::GzipBomb(1 << 20),
         Fault::CloseDelimited,
+        Fault::ChunkedCut,
+        Fault::ContentLengthTooLarge,
+        Fault::ContentLengthTooSmall,
+        Fault::Endless,
+        Fault::Partial206,
+        Fault::RedirectLoop,
+        Fault::HeaderFlood,
+        Fault::Raw(b"not HTTP\r\n\r\n".to_vec()),
+        Fault::Reset,
     ];
     for fault in faults {
         bench.pass(MINUTE);
