@@ -29,6 +29,6 @@ soak-crash rounds="200":
     MIRROR_CRASH_ROUNDS={{rounds}} cargo test --release -p mirror --test crash -- --nocapture
 
 # a cold `cargo fetch` of 300 crates at 0, 2 and 20 ms, against nginx and against HTTP/1.1
-bench-cold:
+bench-cold *options:
     cargo build --release
-    python3 tests/bench/cold_fetch.py
+    python3 tests/bench/cold_fetch.py {{options}}
