@@ -1,6 +1,9 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+
+use crate::eventually;
 
 /// A port of 127.0.0.1 that is bound and not listened on: nobody else is given it, and a server that sets `SO_REUSEADDR`, as the
 /// mirror does, can listen on it again and again.
@@ -39,7 +42,9 @@ impl Default for ReservedPort {
 pub(crate) fn bound(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
     socket.set_reuse_address(true).expect("a new socket takes options");
-    socket.bind(&address.into()).expect("the port is free");
+    // A process that is being started by another test has every socket of ours until it runs its program.
+    let bind = || socket.bind(&address.into()).ok();
+    eventually(Duration::from_secs(10), bind).expect("the port is free");
     socket
 }
 
