@@ -118,7 +118,7 @@ impl Layers {
         let table = config::File::from(path)
             .format(FileFormat::Toml)
             .collect()
-            .map_err(|cause| unreadable(cause.to_string()))?;
+            .map_err(|cause| unreadable(in_one_line(&cause.to_string())))?;
         let mut flat = Vec::new();
         flatten(String::new(), table.into_iter().collect(), &mut flat);
         for (name, value) in flat {
@@ -179,6 +179,16 @@ fn chosen_file(flag: Option<&Path>, environment: &Environment) -> Result<Option<
             .map(|dir| Path::new(dir).join("mirror.toml")),
     ];
     Ok(usual.into_iter().flatten().find(|path| path.is_file()))
+}
+
+/// Without the drawing of the place that the TOML reader makes: line and column say where it is.
+fn in_one_line(message: &str) -> String {
+    let drawing = |line: &&str| {
+        line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit())
+            .starts_with('|')
+    };
+    let said: Vec<&str> = message.lines().filter(|line| !drawing(line)).map(str::trim).collect();
+    said.join(": ")
 }
 
 fn flatten(prefix: String, table: Vec<(String, Value)>, out: &mut Vec<(String, Value)>) {
