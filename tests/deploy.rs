@@ -1,6 +1,8 @@
 //! What the documents and deploy files name is there: settings, routes, metrics, commands, files. And the deploy files
 //! pass the tools that check their kind.
 
+#![expect(clippy::unwrap_used, reason = "a test ends by it")]
+
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -401,6 +403,24 @@ fn no_document_names_a_registrys_host() {
                 &text[at - at.min(20)..at + word.len()]
             );
         }
+    }
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let reasons = read("docs/decisions/0001-stack-and-dependencies.md");
+    let rows: Vec<&str> = reasons
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .collect();
+    let explained: BTreeSet<&str> = rows.iter().flat_map(|names| names.split(", ")).collect();
+    let dependencies = manifest["workspace"]["dependencies"].as_table().unwrap();
+    for (name, _) in dependencies.iter().filter(|(_, value)| value.get("path").is_none()) {
+        assert!(
+            explained.contains(name.as_str()),
+            "{name} is a dependency without a reason in docs/decisions"
+        );
     }
 }
 
