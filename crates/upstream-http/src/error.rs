@@ -164,7 +164,7 @@ pub enum Error {
         encoding: String,
     },
     /// The response does not say where it ends, or is no HTTP.
-    #[error("{url} answered (status {status:?}) in a way that cannot be trusted: {reason}")]
+    #[error("{url} answered{} in a way that cannot be trusted: {reason}", with_status(*.status))]
     Framing {
         /// What was asked for.
         url: String,
@@ -178,7 +178,7 @@ pub enum Error {
     Redirect {
         /// What was asked for.
         url: String,
-        /// Where it sends us, at most 200 characters, without its query.
+        /// Where it sends us, at most 200 characters, without its query or a user's name.
         target: String,
         /// Why that is not followed.
         reason: String,
@@ -218,6 +218,10 @@ impl Error {
             Self::HeadTimeout { .. } | Self::Stalled { .. } | Self::Deadline { .. }
         )
     }
+}
+
+fn with_status(status: Option<u16>) -> String {
+    status.map(|status| format!(" (status {status})")).unwrap_or_default()
 }
 
 fn tls_hint(certificate: bool) -> &'static str {

@@ -276,10 +276,18 @@ fn without_dots(path: &str) -> String {
     }
 }
 
-/// At most 200 characters, without a query: for evidence.
+/// At most 200 characters, without a query or a user's name and password: for evidence, which clients read too.
 pub(crate) fn shorten(text: &str) -> String {
     let text = text.split('?').next().unwrap_or_default();
-    text.chars().take(200).collect()
+    let host = text.find("//").map_or(0, |slashes| slashes + 2);
+    let path = text[host..]
+        .find(['/', '\\', '#'])
+        .map_or(text.len(), |slash| host + slash);
+    let shown = match text[host..path].rfind('@') {
+        Some(at) => [&text[..host], "…", &text[host + at..]].concat(),
+        None => text.to_owned(),
+    };
+    shown.chars().take(200).collect()
 }
 
 #[cfg(test)]
@@ -289,6 +297,20 @@ mod tests {
 
     fn url(text: &str) -> UpstreamUrl {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn evidence_has_no_secrets() {
+        for (text, shown) in [
+            ("https://user:secret@host/a@b?key=secret", "https://…@host/a@b"),
+            ("//user:se@cret@host", "//…@host"),
+            ("user:secret@host/x", "…@host/x"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("", ""),
+        ] {
+            assert_eq!(shorten(text), shown);
+        }
+        assert_eq!(shorten(&"é".repeat(300)).chars().count(), 200);
     }
 
     #[test]

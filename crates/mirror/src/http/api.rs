@@ -41,7 +41,8 @@ async fn search_crates(request: HttpRequest, appliance: Shared) -> Result<HttpRe
         })))
 }
 
-async fn other(request: HttpRequest) -> HttpResponse {
+/// What is not there to be read, or not to be written.
+pub async fn other(request: HttpRequest) -> HttpResponse {
     if request.method().is_safe() {
         json_error(
             &mut HttpResponse::NotFound(),

@@ -11,7 +11,7 @@ use registry::{Checksum, CrateName, CrateVersion};
 
 use super::conditional::{Wanted, names_any, wanted};
 use super::error::{Failure, json_error};
-use super::{Shared, body};
+use super::{Shared, api, body};
 use crate::clock::unix_now;
 use crate::error::ServeError;
 
@@ -27,7 +27,8 @@ pub fn routes(config: &mut ServiceConfig) {
     ] {
         let download = web::resource(path)
             .route(web::get().to(download_crate))
-            .route(web::head().to(download_crate));
+            .route(web::head().to(download_crate))
+            .default_service(web::to(api::other));
         config.service(download);
     }
 }

@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use testkit::{FakeUpstream, Fault, Times};
+
+use super::{LARGE_BYTES, assert_whole, builder, crate_requests, detail, download, is_kept, publish, start};
+
+#[test]
+fn files_beyond_the_limit_are_refused() {
+    let upstream = FakeUpstream::start();
+    publish(&upstream, "huge", "1.0.0", LARGE_BYTES);
+    publish(&upstream, "quiet", "1.0.0", LARGE_BYTES);
+    let fits = publish(&upstream, "fits", "1.0.0", 50_000);
+    upstream.fault(
+        &FakeUpstream::download_path("quiet", "1.0.0"),
+        Fault::Chunked,
+        Times::Always,
+    );
+    let mirror = builder(&upstream).env("MIRROR_CACHE__MAX_FILE_SIZE", "200000").start();
+    assert_whole(&mirror.get(&download("fits", "1.0.0")), &fits);
+    let reply = mirror.get(&download("huge", "1.0.0"));
+    assert_eq!(reply.status, 502);
+    assert!(detail(&reply).contains("limit of 200000 bytes"), "{}", reply.text());
+    assert_eq!(
+        upstream.count(&FakeUpstream::download_path("huge", "1.0.0")),
+        1,
+        "it will not shrink"
+    );
+    let reply = mirror.get(&download("quiet", "1.0.0"));
+    assert!(
+        reply.status == 502 || !reply.complete,
+        "{} {} bytes",
+        reply.status,
+        reply.body.len()
+    );
+    assert_eq!(mirror.kept_files().len(), 1);
+}
+
+#[test]
+fn without_room_on_the_disk_files_are_passed_on_but_not_kept() {
+    let upstream = FakeUpstream::start();
+    let krates = [
+        publish(&upstream, "small", "1.0.0", 100),
+        publish(&upstream, "large", "1.0.0", LARGE_BYTES),
+    ];
+    let mirror = builder(&upstream).env("MIRROR_CACHE__MIN_FREE", "1000000TiB").start();
+    for krate in &krates {
+        for _ in 0..2 {
+            assert_whole(&mirror.get(&download(&krate.name, "1.0.0")), krate);
+            assert!(!is_kept(&mirror, krate));
+        }
+    }
+    assert_eq!(crate_requests(&upstream), 4);
+    assert_eq!(mirror.metric("fills_not_kept"), 4);
+    assert!(mirror.log().contains("not kept"), "{}", mirror.log());
+}
+
+#[test]
+fn an_upstream_that_asks_for_time_is_given_it() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "busy", "1.0.0", LARGE_BYTES);
+    let path = FakeUpstream::download_path("busy", "1.0.0");
+    let short = Fault::StatusWithRetryAfter(503, Duration::from_secs(1));
+    upstream.fault(&path, short, Times::Once);
+    upstream.fault(&path, Fault::Status(429), Times::Once);
+    let mirror = start(&upstream);
+    assert_whole(&mirror.get(&download("busy", "1.0.0")), &krate);
+    let times: Vec<_> = upstream
+        .requests()
+        .iter()
+        .filter(|asked| asked.path == path)
+        .map(|asked| asked.at)
+        .collect();
+    assert_eq!(times.len(), 3);
+    assert!(
+        times[1] - times[0] >= Duration::from_secs(1),
+        "{:?}",
+        times[1] - times[0]
+    );
+
+    for (name, status) in [("busier", 503), ("busiest", 429)] {
+        publish(&upstream, name, "1.0.0", LARGE_BYTES);
+        let path = FakeUpstream::download_path(name, "1.0.0");
+        upstream.fault(
+            &path,
+            Fault::StatusWithRetryAfter(status, Duration::from_secs(40)),
+            Times::Always,
+        );
+        for _ in ["asked", "remembered"] {
+            let reply = mirror.get(&download(name, "1.0.0"));
+            assert_eq!(reply.status, 503, "old cargo takes 429 as final");
+            assert_eq!(reply.header("retry-after"), Some("40"));
+            assert!(detail(&reply).contains(&status.to_string()), "{}", reply.text());
+        }
+        assert_eq!(upstream.count(&path), 1, "it asked to be left alone");
+    }
+    let missing = publish(&upstream, "plain", "1.0.0", 100);
+    assert_whole(&mirror.get(&download("plain", "1.0.0")), &missing);
+}

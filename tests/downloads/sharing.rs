@@ -1,0 +1,93 @@
+use testkit::{Exchange, FakeUpstream};
+
+use super::{LARGE_BYTES, SOON, assert_whole, crate_requests, download, is_kept, publish, start, wait_until};
+
+const CLIENTS: usize = 500;
+
+#[test]
+fn five_hundred_clients_make_one_request_and_all_get_the_right_bytes() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "wanted", "1.0.0", LARGE_BYTES);
+    let mirror = start(&upstream);
+    let path = FakeUpstream::download_path("wanted", "1.0.0");
+    let gate = upstream.hold(&path);
+    let get = |_| mirror.exchange("GET", &download("wanted", "1.0.0"), &[], b"");
+    let clients: Vec<Exchange> = (0..CLIENTS).map(get).collect();
+    wait_until("every client waits for the one fill", || {
+        mirror.metric("fill_waiters_joined") == CLIENTS as u64 - 1
+    });
+    gate.open();
+    for client in clients {
+        assert_whole(&client.finish().unwrap().0, &krate);
+    }
+    assert_eq!(upstream.count(&path), 1);
+    assert_eq!(upstream.count(&FakeUpstream::index_path("wanted")), 1);
+    assert_eq!(mirror.metric("fills_ok"), 1);
+    assert!(is_kept(&mirror, &krate));
+}
+
+#[test]
+fn first_bytes_go_out_when_the_first_bytes_come_in() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "streamed", "1.0.0", LARGE_BYTES);
+    let mirror = start(&upstream);
+    let gate = upstream.hold_after(&FakeUpstream::download_path("streamed", "1.0.0"), 10_000);
+    let get = || mirror.exchange("GET", &download("streamed", "1.0.0"), &[], b"");
+    let mut clients = [get(), get()];
+    for client in &mut clients {
+        assert_eq!(client.status().unwrap(), 200);
+        let first = client.read_at_least(10_000).unwrap();
+        assert!(first == &krate.bytes[..10_000], "{} bytes", first.len());
+    }
+    assert!(!is_kept(&mirror, &krate));
+    gate.open();
+    for client in clients {
+        assert_whole(&client.finish().unwrap().0, &krate);
+    }
+    assert_eq!(crate_requests(&upstream), 1);
+}
+
+#[test]
+fn the_last_bytes_wait_for_the_comparison() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "checked", "1.0.0", LARGE_BYTES);
+    let mirror = start(&upstream);
+    let all_but_one = krate.bytes.len() - 1;
+    let gate = upstream.hold_after(&FakeUpstream::download_path("checked", "1.0.0"), all_but_one);
+    let mut client = mirror.exchange("GET", &download("checked", "1.0.0"), &[], b"");
+    let given = client.read_at_least(krate.bytes.len() - (64 << 10)).unwrap().len();
+    assert!(
+        given <= krate.bytes.len() - (64 << 10),
+        "{given} bytes are out before the hash is known"
+    );
+    gate.open();
+    assert_whole(&client.finish().unwrap().0, &krate);
+}
+
+#[test]
+fn a_client_that_leaves_changes_nothing() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "left", "1.0.0", LARGE_BYTES);
+    let alone = publish(&upstream, "alone", "1.0.0", LARGE_BYTES);
+    let mirror = start(&upstream);
+    let gate = upstream.hold_after(&FakeUpstream::download_path("left", "1.0.0"), 10_000);
+    let mut first = mirror.exchange("GET", &download("left", "1.0.0"), &[], b"");
+    first.read_at_least(10_000).unwrap();
+    let second = mirror.exchange("GET", &download("left", "1.0.0"), &[], b"");
+    wait_until("the second has joined", || mirror.metric("fill_waiters_joined") == 1);
+    drop(first);
+    gate.open();
+    assert_whole(&second.finish().unwrap().0, &krate);
+    assert_eq!(upstream.count(&FakeUpstream::download_path("left", "1.0.0")), 1);
+
+    let path = FakeUpstream::download_path("alone", "1.0.0");
+    let gate = upstream.hold(&path);
+    let only = mirror.exchange("GET", &download("alone", "1.0.0"), &[], b"");
+    assert!(gate.wait_reached(1, SOON));
+    drop(only);
+    gate.open();
+    wait_until("a fill that nobody waits for is kept", || is_kept(&mirror, &alone));
+    upstream.go_down();
+    assert_whole(&mirror.get(&download("alone", "1.0.0")), &alone);
+    assert_eq!(upstream.count(&path), 1);
+}
