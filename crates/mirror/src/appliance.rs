@@ -8,7 +8,7 @@ use std::time::Duration;
 use download_cache::{DownloadCache, Event};
 use h2c_upgrade::Connections;
 use index_sync::{Index, Repository, RepositoryLimits, SparseUpstream};
-use metadata_db::{DecisionsDb, MetadataDb, OpenState};
+use metadata_db::{DecisionsDb, MetadataDb};
 use registry::{Checksum, mirror_config};
 use tokio::sync::mpsc;
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
@@ -59,14 +59,8 @@ impl Appliance {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, StartError> {
         let path = data_dir.path().to_owned();
-        let opened = MetadataDb::open(&path.join("mirror.db"))?;
-        if let OpenState::Replaced { moved_to, why } = &opened.state {
-            log::warn!(
-                "mirror.db was damaged ({why}); it is at {} now and is made anew",
-                moved_to.display()
-            );
-        }
-        let metadata = Arc::new(opened.db);
+        // one that is fresh or was damaged is filled again by `recorder::reconcile`
+        let metadata = Arc::new(MetadataDb::open(&path.join("mirror.db"))?.db);
         let decisions = Arc::new(DecisionsDb::open(&path.join("decisions.db"))?);
         let upstream = upstream_client(&settings)?;
         let token = settings.upstream.token.as_deref().map(Token::new).transpose()?;

@@ -239,6 +239,9 @@ async fn one_fetch(
             .get(Request::get(url, 32 << 20))
             .await
             .map_err(|error| chain(&error))?;
+        if response.status != 200 {
+            return Err(format!("status {} for the index file of itoa", response.status));
+        }
         let index = response.body.collect(32 << 20).await.map_err(|error| chain(&error))?;
         let file = registry::IndexFile::parse(&index, &path).map_err(|error| error.to_string())?;
         let line = file.lines().last().ok_or("the index file is empty")?;

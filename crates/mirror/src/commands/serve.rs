@@ -16,7 +16,7 @@ use super::Ended;
 use crate::appliance::{Appliance, StartError};
 use crate::client_config::client_config;
 use crate::data_dir::DataDir;
-use crate::settings::{Mode, Settings};
+use crate::settings::{Mode, Settings, SettingsError, wrong};
 use crate::{control, http, recorder};
 
 /// Requests that run when the mirror is told to stop have so long.
@@ -136,19 +136,14 @@ fn announce(appliance: &Appliance, addresses: &[SocketAddr]) {
     }
 }
 
-fn listeners(settings: &Settings) -> Result<Vec<TcpListener>, StartError> {
-    let listen = settings.layers.get("listen");
+fn listeners(settings: &Settings) -> Result<Vec<TcpListener>, SettingsError> {
     let bound = settings
         .listen
         .iter()
         .map(|address| bind(*address).or_else(|error| ipv4_instead(*address, error)));
-    bound.collect::<Result<_, _>>().map_err(|error| {
-        format!(
-            "`listen` is `{}` in {}: it cannot be listened on: {error}",
-            listen.text, listen.source
-        )
-        .into()
-    })
+    bound
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(&settings.layers, "listen", format!("it cannot be listened on: {error}")))
 }
 
 /// `[::]` takes IPv4 too, unless the system says otherwise.

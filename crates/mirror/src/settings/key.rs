@@ -49,6 +49,25 @@ pub const KEYS: &[Key] = &[
     key("cache.min_free", "512MiB"),
 ];
 
+/// A value as it may be shown: secrets and passwords are left out.
+pub fn shown(name: &str, text: &str) -> String {
+    if find(name).is_some_and(|key| key.secret) {
+        return if text.is_empty() {
+            String::new()
+        } else {
+            "…".to_owned()
+        };
+    }
+    // whatever stands before an @ may be a password
+    match text.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.find("://").map_or("", |at| &before[..at + 3]);
+            format!("{scheme}…@{host}")
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// The key of that name.
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
@@ -73,6 +92,17 @@ mod tests {
     fn variables_are_named_as_documented() {
         assert_eq!(find("public_url").unwrap().variable(), "MIRROR_PUBLIC_URL");
         assert_eq!(find("upstream.sparse").unwrap().variable(), "MIRROR_UPSTREAM__SPARSE");
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(shown("upstream.token", "sesame"), "…");
+        assert_eq!(
+            shown("upstream.proxy", "http://me:sesame@proxy:3128"),
+            "http://…@proxy:3128"
+        );
+        assert_eq!(shown("upstream.proxy", "me:ses@me@proxy"), "…@proxy");
+        assert_eq!(shown("listen", "127.0.0.1:1"), "127.0.0.1:1");
     }
 
     #[test]

@@ -70,6 +70,9 @@ impl Layers {
         for (key, flag, text) in flags {
             layers.set(key, text.clone(), Source::Flag(flag));
         }
+        if let Some(filter) = environment.get("RUST_LOG") {
+            layers.set("log", filter.to_owned(), Source::Variable("RUST_LOG".to_owned()));
+        }
         Ok(layers)
     }
 
@@ -127,7 +130,7 @@ impl Layers {
                 return Err(SettingsError::UnknownKey {
                     nearest: key::nearest(&name),
                     name,
-                    source,
+                    given_by: source,
                 });
             };
             let text = text_of(value).ok_or_else(|| unreadable(format!("`{}` is not a plain value", key.name)))?;
@@ -138,7 +141,7 @@ impl Layers {
 
     fn lay_variables(&mut self, environment: &Environment) -> Result<(), SettingsError> {
         for (variable, text) in environment.with_prefix("MIRROR_") {
-            if variable == "MIRROR_CONFIG" {
+            if variable == "MIRROR_CONFIG" || is_service_link(variable, text) {
                 continue;
             }
             let source = Source::Variable(variable.to_owned());
@@ -147,13 +150,19 @@ impl Layers {
                 return Err(SettingsError::UnknownKey {
                     nearest: key::nearest(&name),
                     name,
-                    source,
+                    given_by: source,
                 });
             };
             self.set(key.name, text.to_owned(), source);
         }
         Ok(())
     }
+}
+
+/// Kubernetes tells every container of a service named `mirror` in variables that look like ours.
+fn is_service_link(variable: &str, text: &str) -> bool {
+    variable.starts_with("MIRROR_SERVICE_")
+        || variable.starts_with("MIRROR_PORT") && (text.starts_with("tcp://") || variable.contains("_TCP"))
 }
 
 /// The settings file: `--config`, else `MIRROR_CONFIG`, else one of the usual places if it is there.

@@ -19,24 +19,24 @@ pub use value::{PublicUrl, TrustedProxies, authority};
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A name that is no setting.
-    #[error("`{name}` in {source} is not a setting; did you mean `{nearest}`?", source = .source)]
+    #[error("`{name}` in {given_by} is not a setting; did you mean `{nearest}`?")]
     UnknownKey {
         /// As it was written.
         name: String,
         /// The known name that looks most like it.
         nearest: &'static str,
         /// Where it was written.
-        source: Source,
+        given_by: Source,
     },
     /// A value that does not fit its key.
-    #[error("`{key}` is `{value}` in {source}: {why}", source = .source)]
+    #[error("`{key}` is `{value}` in {given_by}: {why}")]
     Value {
         /// The setting.
         key: &'static str,
         /// As it was written; secrets are left out.
         value: String,
         /// Where it was written.
-        source: Source,
+        given_by: Source,
         /// What would fit.
         why: String,
     },
@@ -49,8 +49,6 @@ pub enum SettingsError {
         why: String,
     },
 }
-
-impl std::error::Error for Source {}
 
 /// How the mirror treats upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -179,18 +177,13 @@ impl Settings {
     }
 }
 
-fn wrong(layers: &Layers, key: &'static str, why: String) -> SettingsError {
+/// A value of `layers` that does not do, and why not.
+pub fn wrong(layers: &Layers, key: &'static str, why: String) -> SettingsError {
     let given = layers.get(key);
-    let secret = key::find(key).is_some_and(|key| key.secret);
-    let value = if secret {
-        "…".to_owned()
-    } else {
-        given.text.escape_debug().to_string()
-    };
     SettingsError::Value {
         key,
-        value,
-        source: given.source.clone(),
+        value: key::shown(key, &given.text).escape_debug().to_string(),
+        given_by: given.source.clone(),
         why,
     }
 }

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use super::Settings;
-use super::key::KEYS;
+use super::key::{self, KEYS};
 
 /// All settings in force as a `mirror.toml`, each with its source behind it; a secret is replaced by dots.
 pub fn show(settings: &Settings) -> String {
@@ -14,12 +14,8 @@ pub fn show(settings: &Settings) -> String {
             let _ = writeln!(out, "\n[{section}]");
         }
         let given = settings.layers.get(key.name);
-        let text = if key.secret && !given.text.is_empty() {
-            "…"
-        } else {
-            given.text.as_str()
-        };
-        let value = toml::Value::String(text.to_owned());
+        let text = key::shown(key.name, &given.text);
+        let value = toml::Value::String(text);
         let assignment = format!("{name} = {value}");
         let _ = writeln!(out, "{assignment:<44} # {}", given.source);
     }

@@ -85,6 +85,8 @@ fn errors_name_key_value_and_source() {
         text.contains("`listen` is `nowhere` in the environment's MIRROR_LISTEN"),
         "{text}"
     );
+    let text = crate::error::chain(&load(&[("MIRROR_LISTEN", "nowhere")], &[]).unwrap_err());
+    assert_eq!(text.matches("MIRROR_LISTEN").count(), 1, "{text}");
     let text = message(load(&[("MIRROR_PUBIC_URL", "x")], &[]));
     assert!(
         text.contains("`pubic_url`") && text.contains("did you mean `public_url`?"),
@@ -120,6 +122,17 @@ fn errors_name_key_value_and_source() {
         let text = message(load(&[(&variable, bad)], &[]));
         assert!(text.contains(&variable), "{text}");
     }
+}
+
+#[test]
+fn what_kubernetes_says_of_a_service_is_no_setting() {
+    let links = [
+        ("MIRROR_SERVICE_HOST", "10.0.0.1"),
+        ("MIRROR_PORT", "tcp://10.0.0.1:80"),
+        ("MIRROR_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(load(&links, &[]).is_ok());
+    assert!(load(&[("MIRROR_PORT", "8080")], &[]).is_err());
 }
 
 #[test]
