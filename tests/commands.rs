@@ -286,7 +286,7 @@ fn an_address_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let refused = mirror().run(&["serve", "--listen", &address]);
     let (code, why) = one_sentence(&refused);
-    assert_eq!(code, 1, "{why}");
+    assert_eq!(code, 2, "{why}");
     assert!(
         why.contains(&format!("`listen` is `{address}` in the flag --listen")),
         "{why}"
