@@ -21,7 +21,8 @@ const HOUR_SECS: i64 = 3600;
 
 impl Inner {
     /// One request, from the question to what is published.
-    /// A boxed one, since a request for a file may start one for `config.json`.
+    ///
+    /// Boxed, since a request for a file may start one for `config.json`.
     pub(super) fn refresh(
         self: Arc<Self>,
         asked: Asked,
