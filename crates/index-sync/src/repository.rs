@@ -1,5 +1,5 @@
 mod layout;
-mod object_writer;
+mod new_object;
 mod pack_writer;
 mod reachable;
 mod retired;
@@ -19,7 +19,8 @@ use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
 use crate::durable::replace_file;
 use crate::published::{commit, entries, object, open_git, tip_at};
 use crate::{CommitId, Error, PublishedTree, Tip, TreeFile, TreeId};
-use object_writer::NewObject;
+use new_object::NewObject;
+use pack_writer::StagedPack;
 use retired::RetiredPacks;
 use storage::Storage;
 use upkeep::Measured;
@@ -144,18 +145,24 @@ impl Repository {
         Ok(Some(id))
     }
 
-    /// Writes and flushes those objects that are not here for good already.
-    fn store(&mut self, mut objects: Vec<NewObject>) -> Result<(), Error> {
+    /// Writes and flushes those objects that are not here for good already, as one pack.
+    ///
+    /// Loose objects would do too, at a flush for each, but then a `git fsck` that runs just now calls the new commit
+    /// missing: it lists the loose objects before it looks at the branch.
+    fn store(&mut self, mut objects: Vec<NewObject<'_>>) -> Result<(), Error> {
         let mut seen = HashSet::new();
         objects.retain(|object| seen.insert(object.id) && !self.storage.contains(object.id));
-        let few = objects.len() <= self.limits.loose_objects / 8;
-        if few && self.storage.loose.len() + objects.len() <= self.limits.loose_objects {
-            let written = object_writer::write_loose(&self.dir, &objects)?;
-            self.storage.loose.extend(written);
+        if objects.is_empty() {
             return Ok(());
         }
         self.make_room(objects.iter().map(|object| object.data.len() as u64).sum())?;
-        let pack = pack_writer::stage_objects(&self.dir, &objects)?;
+        let pack = self
+            .published
+            .with_git(|git| pack_writer::stage(&self.dir, git, &[], &objects))?;
+        self.add(pack)
+    }
+
+    fn add(&mut self, pack: StagedPack) -> Result<(), Error> {
         let name = pack.name.clone();
         self.retired.reinstate(&self.dir, &name)?;
         pack.place(&self.dir)?;
@@ -244,7 +251,11 @@ fn check(git: &gix::Repository, storage: &Storage, tip: &Tip) -> Result<(), Erro
 }
 
 /// The published tree with `changes` in it, and the objects that may be new.
-fn edited(git: &gix::Repository, tip: Option<&Tip>, changes: &[Change]) -> Result<(TreeId, Vec<NewObject>), Error> {
+fn edited<'a>(
+    git: &gix::Repository,
+    tip: Option<&Tip>,
+    changes: &'a [Change],
+) -> Result<(TreeId, Vec<NewObject<'a>>), Error> {
     let change = || Error::git("change the tree");
     let root = match tip {
         None => Tree::default(),
@@ -262,7 +273,7 @@ fn edited(git: &gix::Repository, tip: Option<&Tip>, changes: &[Change]) -> Resul
         match content {
             None => editor.remove_leaf(parts).map_err(change())?,
             Some(content) => {
-                let blob = NewObject::new(Kind::Blob, content.clone())?;
+                let blob = NewObject::new(Kind::Blob, content)?;
                 let id = blob.id;
                 objects.push(blob);
                 editor.upsert(parts, EntryKind::Blob, id).map_err(change())?

@@ -19,7 +19,7 @@ use gix_pack::data::output::entry::{iter_from_counts, iter_from_counts::Options 
 use gix_pack::data::output::{Count, Entry};
 
 use super::layout::{name_of, packs, staging};
-use super::object_writer::NewObject;
+use super::new_object::NewObject;
 use crate::Error;
 use crate::durable::{make_read_only, remove_file, sync_dir, sync_file};
 
@@ -46,19 +46,14 @@ impl StagedPack {
     }
 }
 
-/// A pack of objects that are in memory.
-pub(crate) fn stage_objects(dir: &Path, objects: &[NewObject]) -> Result<StagedPack, Error> {
-    stage(dir, |out| {
-        let entries = objects.iter().map(|object| {
-            let data = Data::new(&object.data, object.kind, Sha1);
-            Entry::from_data(&Count::from_data(object.id, None), &data, Compression::DEFAULT).map(|entry| vec![entry])
-        });
-        write_entries(entries, objects.len(), out)
-    })
-}
-
-/// A pack of objects that are in the repository already. What is compressed stays so; nothing becomes a delta.
-pub(crate) fn stage_ids(dir: &Path, git: &gix::Repository, ids: &[ObjectId]) -> Result<StagedPack, Error> {
+/// A pack of objects that are in the repository already, and of new ones. What is compressed stays so; nothing
+/// becomes a delta.
+pub(crate) fn stage(
+    dir: &Path,
+    git: &gix::Repository,
+    ids: &[ObjectId],
+    new: &[NewObject<'_>],
+) -> Result<StagedPack, Error> {
     let mut objects = git.objects.clone().into_inner();
     objects.prevent_pack_unload();
     let counts = ids
@@ -68,7 +63,7 @@ pub(crate) fn stage_ids(dir: &Path, git: &gix::Repository, ids: &[ObjectId]) -> 
             entry_pack_location: PackLocation::NotLookedUp,
         })
         .collect();
-    stage(dir, move |out| {
+    through_pipe(&staging(dir), move |out| {
         let options = EntryOptions {
             thread_limit: Some(1),
             chunk_size: 200,
@@ -76,8 +71,16 @@ pub(crate) fn stage_ids(dir: &Path, git: &gix::Repository, ids: &[ObjectId]) -> 
         };
         let entries = iter_from_counts(counts, objects, Box::new(Discard), options)
             .map_err(Error::git("read objects for a pack"))?;
-        write_entries(gix::parallel::InOrderIter::from(entries), ids.len(), out)
+        // The new ones last: what is copied may refer to others by their number.
+        let entries = gix::parallel::InOrderIter::from(entries).chain(new.iter().map(new_entry));
+        write_entries(entries, ids.len() + new.len(), out)
     })
+}
+
+fn new_entry(object: &NewObject<'_>) -> gix::Result<Vec<Entry>> {
+    let data = Data::new(&object.data, object.kind, Sha1);
+    let entry = Entry::from_data(&Count::from_data(object.id, None), &data, Compression::DEFAULT)?;
+    Ok(vec![entry])
 }
 
 fn write_entries(
@@ -92,13 +95,15 @@ fn write_entries(
 }
 
 /// `produce` runs on a thread of its own and its bytes go straight into the indexer: no second copy on disk or in memory.
-fn stage(dir: &Path, produce: impl FnOnce(PipeWriter) -> Result<(), Error> + Send) -> Result<StagedPack, Error> {
-    let folder = staging(dir);
-    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-    let (reader, writer) = std::io::pipe().map_err(Error::io("open a pipe for", &folder))?;
+fn through_pipe(
+    folder: &Path,
+    produce: impl FnOnce(PipeWriter) -> Result<(), Error> + Send,
+) -> Result<StagedPack, Error> {
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let (reader, writer) = std::io::pipe().map_err(Error::io("open a pipe for", folder))?;
     let (produced, indexed) = std::thread::scope(|scope| {
         let producer = scope.spawn(|| produce(writer));
-        let indexed = index(reader, &folder);
+        let indexed = index(reader, folder);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (produced, indexed)
     });
@@ -111,7 +116,7 @@ fn stage(dir: &Path, produce: impl FnOnce(PipeWriter) -> Result<(), Error> + Sen
             return Err(indexer);
         }
     };
-    flushed(outcome, &folder)
+    flushed(outcome, folder)
 }
 
 fn index(reader: PipeReader, folder: &Path) -> Result<Outcome, Error> {

@@ -14,12 +14,16 @@ use crate::durable::replace_file;
 use crate::{CommitId, Error};
 
 const FILE: &str = "mirror-retired";
+const MERGED: &str = "merged";
+const SQUASHED: &str = "squashed";
 
 /// A pack that nothing published needs any more.
 pub(crate) struct RetiredPack {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     since_unix: u64,
+    /// All its objects are in another pack: whoever misses it finds them there.
+    merged: bool,
 }
 
 /// One pack takes the place of others. Written down before it happens.
@@ -57,12 +61,17 @@ impl RetiredPacks {
         for line in text.lines() {
             match Line::parse(line).ok_or_else(|| damaged(line))? {
                 Line::UnderWay(replacement) => list.under_way = Some(replacement),
-                Line::Retired { since_unix, name } if on_disk.contains(&name) => {
+                Line::Retired {
+                    since_unix,
+                    name,
+                    merged,
+                } if on_disk.contains(&name) => {
                     let bytes = pack_bytes(dir, &name)?;
                     list.packs.push_back(RetiredPack {
                         name,
                         bytes,
                         since_unix,
+                        merged,
                     });
                 }
                 Line::Retired { .. } => {}
@@ -106,6 +115,7 @@ impl RetiredPacks {
         let Some(replacement) = self.under_way.take() else {
             return Ok(());
         };
+        let merged = replacement.root.is_none();
         let on_disk = packs_on_disk(dir)?;
         for name in replacement.old.into_iter().filter(|name| on_disk.contains(name)) {
             let bytes = pack_bytes(dir, &name)?;
@@ -113,6 +123,7 @@ impl RetiredPacks {
                 name,
                 bytes,
                 since_unix: unix(now),
+                merged,
             });
         }
         self.save(dir)
@@ -136,16 +147,24 @@ impl RetiredPacks {
         self.packs.iter().map(|pack| pack.bytes).sum()
     }
 
-    /// Removes packs from the oldest on, as long as `goes` says so of the oldest that is left. Gives how many.
-    pub(crate) fn remove_while(
-        &mut self,
-        dir: &Path,
-        goes: impl Fn(&Self, &RetiredPack) -> bool,
-    ) -> Result<usize, Error> {
+    /// Removes what has been retired for that long. Gives how many packs.
+    pub(crate) fn remove_due(&mut self, dir: &Path, now: SystemTime, after: Duration) -> Result<usize, Error> {
+        self.remove_while(dir, |list| list.packs.iter().position(|pack| pack.is_due(now, after)))
+    }
+
+    /// Removes packs before their time until what is left `fits`: from the oldest on, and first those that were
+    /// merged, which nobody will miss. Gives how many.
+    pub(crate) fn remove_until(&mut self, dir: &Path, fits: impl Fn(&Self) -> bool) -> Result<usize, Error> {
+        self.remove_while(dir, |list| {
+            let merged = list.packs.iter().position(|pack| pack.merged);
+            (!fits(list) && !list.packs.is_empty()).then(|| merged.unwrap_or(0))
+        })
+    }
+
+    fn remove_while(&mut self, dir: &Path, next: impl Fn(&Self) -> Option<usize>) -> Result<usize, Error> {
         let mut removed = 0;
-        while self.packs.front().is_some_and(|oldest| goes(self, oldest)) {
-            let Some(oldest) = self.packs.pop_front() else { break };
-            remove_pack(dir, &oldest.name)?;
+        while let Some(pack) = next(self).and_then(|number| self.packs.remove(number)) {
+            remove_pack(dir, &pack.name)?;
             removed += 1;
         }
         if removed > 0 {
@@ -159,10 +178,14 @@ impl RetiredPacks {
             let root = replacement.root.map_or_else(|| "-".to_owned(), |root| root.to_string());
             format!("replace {} {root} {}\n", replacement.new, replacement.old.join(" "))
         });
-        let retired = self
-            .packs
-            .iter()
-            .map(|pack| format!("retired {} {}\n", pack.since_unix, pack.name));
+        let retired = self.packs.iter().map(|pack| {
+            let why = if pack.merged { MERGED } else { SQUASHED };
+            format!(
+                "retired {} {} {why}
+",
+                pack.since_unix, pack.name
+            )
+        });
         let text: String = under_way.into_iter().chain(retired).collect();
         replace_file(&dir.join(FILE), &dir.join(format!("{FILE}.lock")), text.as_bytes())
     }
@@ -170,7 +193,7 @@ impl RetiredPacks {
 
 impl RetiredPack {
     /// Whether it has been retired for that long. A clock that was set back does not keep it for ever.
-    pub(crate) fn is_due(&self, now: SystemTime, after: Duration) -> bool {
+    fn is_due(&self, now: SystemTime, after: Duration) -> bool {
         let since = UNIX_EPOCH + Duration::from_secs(self.since_unix);
         now.duration_since(since)
             .map_or_else(|ahead| ahead.duration() > after, |age| age >= after)
@@ -183,7 +206,11 @@ fn unix(time: SystemTime) -> u64 {
 
 enum Line {
     UnderWay(Replacement),
-    Retired { since_unix: u64, name: String },
+    Retired {
+        since_unix: u64,
+        name: String,
+        merged: bool,
+    },
 }
 
 impl Line {
@@ -192,9 +219,16 @@ impl Line {
         match words.next()? {
             "retired" => {
                 let since_unix = words.next()?.parse().ok()?;
+                let name = words.next()?.to_owned();
+                let merged = match words.next()? {
+                    MERGED => true,
+                    SQUASHED => false,
+                    _ => return None,
+                };
                 Some(Self::Retired {
                     since_unix,
-                    name: words.next()?.to_owned(),
+                    name,
+                    merged,
                 })
             }
             "replace" => {

@@ -14,9 +14,12 @@ pub(super) fn git(dir: &Path, arguments: &[&str]) -> String {
         .args(arguments)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "git {arguments:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let (answer, said) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "git {arguments:?}: {said}{answer}");
+    answer.into_owned()
 }
 
 /// Dangling objects are fine, they are what a killed writer leaves; anything else is not.
@@ -154,26 +157,20 @@ fn applies_changes_in_their_order() {
 }
 
 #[test]
-fn writes_many_objects_as_one_pack() {
+fn writes_each_commit_as_one_pack() {
     let (dir, mut repository, _) = started();
     let index = dir.path().join("index.git");
-    let loose = repository.storage.loose.len();
     let changes: Vec<_> = (0..100)
         .map(|n| put(&format!("cr/at/crate{n}"), format!("crate {n}")))
         .collect();
     repository.commit(&changes, "many\n", 1).unwrap().unwrap();
-    assert_eq!(
-        git(&index, &["count-objects", "-v"])
-            .lines()
-            .filter(|line| line.starts_with("packs: 1"))
-            .count(),
-        1
-    );
-    assert_eq!(repository.storage.loose.len(), loose);
+    let counts = git(&index, &["count-objects", "-v"]);
+    for line in ["count: 0", "packs: 2", "garbage: 0"] {
+        assert!(counts.lines().any(|found| found == line), "{counts}");
+    }
     fsck(&index);
     assert_eq!(text(&repository.reader(), "cr/at/crate57").unwrap(), "crate 57");
     assert!(layout::list(&layout::staging(&index)).unwrap().is_empty());
-    assert!(git(&index, &["count-objects", "-v"]).contains("garbage: 0"));
 }
 
 #[test]
@@ -256,16 +253,25 @@ fn goes_on_after_its_making_was_cut_short() {
 
 #[test]
 fn says_that_it_is_damaged() {
-    type Damage = fn(&Path, &Tip);
-    let root_tree: Damage = |index, tip| fs::remove_file(layout::loose_object(index, tip.tree.into())).unwrap();
-    let commit: Damage = |index, tip| fs::remove_file(layout::loose_object(index, tip.commit.into())).unwrap();
+    type Damage = fn(&Path, &[String]);
+    let no_pack: Damage = |index, packs| packs.iter().for_each(|pack| storage::remove_pack(index, pack).unwrap());
+    // The second commit needs folders of the first.
+    let no_first: Damage = |index, packs| storage::remove_pack(index, &packs[0]).unwrap();
     let branch: Damage = |index, _| fs::write(index.join(layout::BRANCH), "nonsense\n").unwrap();
-    for (what, damage) in [("root tree", root_tree), ("commit", commit), ("branch", branch)] {
-        let (dir, repository, _) = started();
-        let tip = repository.reader().tip().unwrap().unwrap();
-        drop(repository);
+    for (what, damage) in [("no pack", no_pack), ("first pack", no_first), ("branch", branch)] {
+        let (dir, mut repository, _) = started();
         let index = dir.path().join("index.git");
-        damage(&index, &tip);
+        let mut packs = storage::packs_on_disk(&index).unwrap();
+        repository.commit(&[put("1/a", "a")], "second\n", 1).unwrap().unwrap();
+        drop(repository);
+        packs.extend(
+            storage::packs_on_disk(&index)
+                .unwrap()
+                .into_iter()
+                .filter(|pack| *pack != packs[0])
+                .collect::<Vec<_>>(),
+        );
+        damage(&index, &packs);
         let opened = Repository::open(&index, RepositoryLimits::default());
         assert!(
             matches!(opened, Err(Error::Damaged { .. })),

@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::object_writer::{NewObject, write_loose};
-use super::pack_writer::{StagedPack, stage_ids};
+use super::new_object::NewObject;
+use super::pack_writer::{StagedPack, stage};
 use super::reachable::kept_objects;
-use super::retired::Replacement;
+use super::retired::{Replacement, RetiredPacks};
 use super::{Repository, RepositoryLimits};
 use crate::published::{commit, open_git};
 use crate::{CommitId, Error, Tip};
@@ -62,9 +62,7 @@ impl Repository {
     fn upkeep_whole(&mut self, now: SystemTime) -> Result<Upkeep, Error> {
         let mut done = Upkeep::default();
         let after = self.limits.retire_after;
-        done.removed_packs = self
-            .retired
-            .remove_while(&self.dir, |_, oldest| oldest.is_due(now, after))?;
+        done.removed_packs = self.retired.remove_due(&self.dir, now, after)?;
         if done.removed_packs > 0 {
             self.published.reopen()?;
         }
@@ -96,9 +94,17 @@ impl Repository {
         let (live_packs, live_bytes) = (self.storage.packs.len(), self.storage.bytes());
         let limit_bytes = self.limits.bytes(snapshot_bytes);
         let max_packs = self.limits.packs;
-        let removed = self.retired.remove_while(&self.dir, |retired, _| {
-            live_packs + retired.packs.len() + 1 > max_packs || live_bytes + retired.bytes() + bytes > limit_bytes
-        })?;
+        let fits = |retired: &RetiredPacks, more_packs: usize| {
+            live_packs + retired.packs.len() + more_packs <= max_packs
+                && live_bytes + retired.bytes() + bytes <= limit_bytes
+        };
+        if fits(&self.retired, 1) {
+            return Ok(());
+        }
+        // Many at once, so that it does not happen with every commit.
+        let removed = self
+            .retired
+            .remove_until(&self.dir, |retired| fits(retired, 1 + max_packs / 4))?;
         if removed > 0 {
             log::info!("removed {removed} replaced packs before their time, to keep within {limit_bytes} bytes");
             self.published.reopen()?;
@@ -135,11 +141,8 @@ impl Repository {
         }
         ids.sort();
         self.make_room(self.storage.loose.values().sum())?;
-        let pack = stage_ids(&self.dir, &open_git(&self.dir, self.limits.slots())?, &ids)?;
-        let name = pack.name.clone();
-        self.retired.reinstate(&self.dir, &name)?;
-        pack.place(&self.dir)?;
-        self.storage.add_pack(&name)?;
+        let pack = stage(&self.dir, &open_git(&self.dir, self.limits.slots())?, &ids, &[])?;
+        self.add(pack)?;
         self.storage.drop_loose()
     }
 
@@ -147,14 +150,16 @@ impl Repository {
     fn merge_small_packs(&mut self, now: SystemTime) -> Result<usize, Error> {
         self.storage.packs.sort_by_key(|pack| pack.bytes);
         let sizes: Vec<u64> = self.storage.packs.iter().map(|pack| pack.bytes).collect();
-        let small = &self.storage.packs[..merged_count(&sizes)];
+        let snapshot_bytes = self.snapshot.map_or(0, |measured| measured.snapshot_bytes);
+        let room_bytes = self.limits.bytes(snapshot_bytes).saturating_sub(self.storage.bytes());
+        let small = &self.storage.packs[..merged_count(&sizes, room_bytes)];
         let mut ids: Vec<_> = small.iter().flat_map(|pack| pack.ids()).collect();
         ids.sort();
         ids.dedup();
         let old: Vec<String> = small.iter().map(|pack| pack.name.clone()).collect();
         let merged = old.len();
         self.make_room(small.iter().map(|pack| pack.bytes).sum())?;
-        let pack = stage_ids(&self.dir, &open_git(&self.dir, self.limits.slots())?, &ids)?;
+        let pack = stage(&self.dir, &open_git(&self.dir, self.limits.slots())?, &ids, &[])?;
         self.replace(pack, old, None, |_| Ok(()), now)?;
         Ok(merged)
     }
@@ -163,12 +168,20 @@ impl Repository {
     ///
     /// Without a parent already, it is only packed anew: then something else is in the way.
     fn squash(&mut self, tip: &Tip, now: SystemTime) -> Result<Option<(CommitId, CommitId)>, Error> {
-        self.pack_loose()?;
-        let root = self.root_for(tip)?;
         let git = open_git(&self.dir, self.limits.slots())?;
-        let ids = kept_objects(&git, root.into())?;
+        let new = root_for(&git, tip)?;
+        let root = new.as_ref().map_or(tip.commit, |new| new.id.into());
+        // A new root is not among the objects yet, and needs what its tree needs.
+        let ids = kept_objects(
+            &git,
+            if new.is_some() {
+                tip.tree.into()
+            } else {
+                tip.commit.into()
+            },
+        )?;
         self.make_room(self.storage.packed_bytes(&ids))?;
-        let pack = stage_ids(&self.dir, &git, &ids)?;
+        let pack = stage(&self.dir, &git, &ids, new.as_slice())?;
         drop(git);
         let old = self.storage.packs.iter().map(|pack| pack.name.clone()).collect();
         let publish = |repository: &mut Self| {
@@ -194,22 +207,6 @@ impl Repository {
             tip.commit
         );
         Ok(Some((tip.commit, root)))
-    }
-
-    /// The commit that takes the place of `tip` and its history: written, but not published yet.
-    fn root_for(&mut self, tip: &Tip) -> Result<CommitId, Error> {
-        let parents = self
-            .published
-            .with_git(|git| Ok(commit(git, tip.commit.into())?.parent_ids().count()))?;
-        if parents == 0 {
-            return Ok(tip.commit);
-        }
-        let message = format!("{}\n\nReplaces: {}\n", tip.message.trim_end(), tip.commit);
-        let root = NewObject::commit(tip.tree, None, &message, tip.time_unix)?;
-        let id = root.id.into();
-        let written = write_loose(&self.dir, &[root])?;
-        self.storage.loose.extend(written);
-        Ok(id)
     }
 
     /// Puts `pack` in the place of the packs `old`, which are retired once `publish` is through.
@@ -240,8 +237,18 @@ impl Repository {
     }
 }
 
-/// How many of the smallest packs to merge; `sizes` are in ascending order.
-fn merged_count(sizes: &[u64]) -> usize {
+/// The commit that takes the place of `tip` and its history; none if `tip` has no history.
+fn root_for(git: &gix::Repository, tip: &Tip) -> Result<Option<NewObject<'static>>, Error> {
+    if commit(git, tip.commit.into())?.parent_ids().next().is_none() {
+        return Ok(None);
+    }
+    let message = format!("{}\n\nReplaces: {}\n", tip.message.trim_end(), tip.commit);
+    NewObject::commit(tip.tree, None, &message, tip.time_unix).map(Some)
+}
+
+/// How many of the smallest packs to merge; `sizes` are in ascending order. The merged pack, which stands beside them
+/// for a moment, shall fit into `room_bytes`.
+fn merged_count(sizes: &[u64], room_bytes: u64) -> usize {
     let mut smaller = 0;
     let mut count = 0;
     for (number, size) in sizes.iter().enumerate() {
@@ -251,7 +258,11 @@ fn merged_count(sizes: &[u64]) -> usize {
         smaller += size;
     }
     // At least half, so that the next merge is not due at once.
-    count.max(sizes.len() / 2 + 1).min(sizes.len())
+    count = count.max(sizes.len() / 2 + 1).min(sizes.len());
+    while count > 2 && sizes[..count].iter().sum::<u64>() > room_bytes {
+        count -= 1;
+    }
+    count
 }
 
 #[cfg(test)]
