@@ -19,7 +19,7 @@ pub struct Upkeep {
     pub merged_packs: usize,
     /// The commit that was published, and the one without history that took its place.
     pub squashed: Option<(CommitId, CommitId)>,
-    /// Replaced packs that were removed.
+    /// Replaced packs whose time was over; those that had to go earlier, to keep the limits, are only logged.
     pub removed_packs: usize,
 }
 

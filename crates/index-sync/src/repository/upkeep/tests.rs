@@ -108,13 +108,13 @@ fn merges_packs_of_alike_size() {
     assert_eq!(merged_count(&[1, 1, 1, 2, 100], 4), 3, "no room for more");
 }
 
-/// The issue's own figure; only the slack is smaller, so that history is squashed on the way too.
+/// The issue says ten thousand, and `examples/many_commits.rs` does that; here it is fewer with less slack.
 #[test]
-fn ten_thousand_commits_keep_the_limits() {
-    const COMMITS: usize = 10_000;
+fn thousands_of_commits_keep_the_limits() {
+    const COMMITS: usize = 2_000;
     const FILES: usize = 30;
     let limits = RepositoryLimits {
-        slack_bytes: 4 << 20,
+        slack_bytes: 1 << 20,
         ..RepositoryLimits::default()
     };
     let dir = in_memory();
@@ -133,11 +133,11 @@ fn ten_thousand_commits_keep_the_limits() {
     assert_within(dir.path(), &limits);
     fsck(dir.path());
     assert!(
-        total.0 > 100 && total.1 > 1 && total.2 > 100,
+        total.0 > 100 && total.1 > 1 && total.2 > 10,
         "merged, squashed, removed: {total:?}"
     );
     let (packs, loose, bytes) = on_disk(dir.path());
-    println!("10,000 commits with upkeep: {took:?}; {packs} packs, {loose} loose objects, {bytes} bytes; {total:?}");
+    println!("{COMMITS} commits with upkeep: {took:?}; {packs} packs, {loose} loose objects, {bytes} bytes; {total:?}");
 
     let reader = repository.reader();
     let started = Instant::now();
