@@ -32,3 +32,8 @@ soak-crash rounds="200":
 bench-cold *options:
     cargo build --release
     python3 tests/bench/cold_fetch.py {{options}}
+
+# crate files that are not here yet: first byte, whole, and 50 clients at once
+bench-miss *options:
+    cargo build --release
+    python3 tests/bench/cold_miss.py {{options}}

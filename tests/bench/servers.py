@@ -49,6 +49,11 @@ class Server:
         except OSError:
             return None
 
+    def most_resident(self):
+        """MiB of memory at the worst moment so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
     def wait_until(self, ready):
         until = time.monotonic() + WAIT
         while not ready():
