@@ -1,8 +1,6 @@
 //! Plays a platform that runs containers (issue 2, "Ways to run it"; threats S13, U9): a port and settings by the environment alone, a
 //! disk that is empty at each start, a router that gives up on a first byte after 30 s, SIGTERM under load and SIGKILL 30 s after it.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 

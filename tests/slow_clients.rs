@@ -1,0 +1,186 @@
+//! Clients that read slowly or not at all cost a bounded amount of memory, kernel buffers included (issue 2, "Crate files"; threats C6).
+//! That they end after 60 s without a byte is tested in h2c-upgrade, where that time can be made short.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, MirrorProcess, eventually};
+
+const SOON: Duration = Duration::from_secs(60);
+const FILE_BYTES: usize = 20 << 20;
+const CLIENTS: usize = 64;
+/// What the process may grow by for one client: some pieces of 64 KiB, and what an allocator makes of them.
+const MEMORY_PER_CLIENT: u64 = 512 << 10;
+/// What the kernel may hold for one client that takes nothing.
+const KERNEL_PER_CLIENT: u64 = 512 << 10;
+/// What the process may grow by whoever comes: threads, pools, tables.
+const MEMORY_IN_ALL: u64 = 24 << 20;
+
+fn start(upstream: &FakeUpstream) -> MirrorProcess {
+    let binary = Path::new(env!("CARGO_BIN_EXE_mirror"));
+    MirrorProcess::builder(binary).upstream(upstream).start()
+}
+
+fn publish(upstream: &FakeUpstream, name: &str, size_bytes: usize) -> BuiltCrate {
+    let krate = CrateBuilder::new(name, "1.0.0").padding(size_bytes).build();
+    upstream.add(&krate);
+    krate
+}
+
+fn request(name: &str) -> String {
+    format!("GET /api/v1/crates/{name}/1.0.0/download HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+}
+
+/// A connection that takes only a few thousand bytes before its owner reads.
+fn narrow(mirror: &MirrorProcess) -> TcpStream {
+    let address: SocketAddr = mirror.authority().parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream
+}
+
+fn ask_and_read_a_little(mirror: &MirrorProcess, name: &str) -> TcpStream {
+    let mut stream = narrow(mirror);
+    stream.write_all(request(name).as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 100]).unwrap();
+    stream
+}
+
+/// The longest send queue of the mirror's own connections, in bytes.
+fn longest_send_queue(mirror: &MirrorProcess) -> u64 {
+    let port = mirror.authority().parse::<SocketAddr>().unwrap().port();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queues = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let local = u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok()?;
+        let established = "01";
+        let queue = u64::from_str_radix(fields[4].split_once(':')?.0, 16).ok()?;
+        (local == port && fields[3] == established).then_some(queue)
+    });
+    queues.max().unwrap()
+}
+
+/// Looks until memory has stopped growing, and gives what it grew by.
+fn growth(mirror: &MirrorProcess, before: u64) -> u64 {
+    let (mut last, mut same) = (0, 0);
+    let settled = eventually(SOON, || {
+        let now = mirror.rss_bytes();
+        same = if now <= last { same + 1 } else { 0 };
+        last = last.max(now);
+        (same > 10).then_some(())
+    });
+    assert!(settled.is_some(), "memory grows on and on: {last} bytes");
+    mirror.peak_rss_bytes().saturating_sub(before)
+}
+
+fn assert_bounded(mirror: &MirrorProcess, before: u64, clients: usize, what: &str) {
+    let grown = growth(mirror, before);
+    let allowed = MEMORY_IN_ALL + clients as u64 * MEMORY_PER_CLIENT;
+    let queue = longest_send_queue(mirror);
+    println!("{what}: {grown} bytes more in the process, at most {queue} in the kernel for one client");
+    assert!(grown < allowed, "{what}: {grown} bytes for {clients} clients");
+    assert!(
+        queue < KERNEL_PER_CLIENT,
+        "{what}: {queue} bytes in the kernel for one client"
+    );
+    assert_eq!(mirror.get("/healthz").status, 200, "{what}: others are served");
+}
+
+#[test]
+fn clients_that_read_nothing_cost_little() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "large", FILE_BYTES);
+    let mirror = start(&upstream);
+    assert!(mirror.get("/api/v1/crates/large/1.0.0/download").body == krate.bytes);
+    let before = mirror.rss_bytes();
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| ask_and_read_a_little(&mirror, "large")).collect();
+    assert_bounded(&mirror, before, CLIENTS, "a kept file");
+    drop(clients);
+    let gone = eventually(SOON, || (mirror.metric("connections_open") == 1).then_some(()));
+    assert!(gone.is_some());
+}
+
+#[test]
+fn a_file_that_arrives_waits_for_no_slow_client() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "large", FILE_BYTES);
+    let mirror = start(&upstream);
+    let before = mirror.rss_bytes();
+    let gate = upstream.hold_after(&FakeUpstream::download_path("large", "1.0.0"), 200_000);
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| ask_and_read_a_little(&mirror, "large")).collect();
+    gate.open();
+    let kept = eventually(SOON, || (mirror.kept_files().len() == 1).then_some(()));
+    assert!(kept.is_some(), "the fill waits for its readers\n{}", mirror.log());
+    assert_bounded(&mirror, before, CLIENTS, "a file that arrives");
+    // who begins to read at last gets all of it
+    let mut late = clients.into_iter().next().unwrap();
+    let mut rest = Vec::new();
+    late.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&krate.bytes), "{} bytes", rest.len());
+}
+
+#[test]
+fn a_client_that_reads_in_drops_gets_everything() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "slow", 1 << 20);
+    let mirror = start(&upstream);
+    for what in ["as it arrives", "from disk"] {
+        let mut stream = narrow(&mirror);
+        stream.write_all(request("slow").as_bytes()).unwrap();
+        let (mut bytes, mut drop) = (Vec::new(), [0; 700]);
+        loop {
+            match stream.read(&mut drop).unwrap() {
+                0 => break,
+                read => bytes.extend_from_slice(&drop[..read]),
+            }
+        }
+        assert!(bytes.ends_with(&krate.bytes), "{what}: {} bytes", bytes.len());
+    }
+}
+
+/// HEADERS for a GET of `path` on a stream, with no Huffman coding and nothing remembered.
+fn http2_get(stream: u32, path: &str) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(b"\x01\x01h");
+    let mut frame = vec![0, 0, block.len() as u8, 1, 0x5];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    [frame, block].concat()
+}
+
+#[test]
+fn one_connection_with_many_streams_that_takes_nothing_costs_little() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "large", FILE_BYTES);
+    let mirror = start(&upstream);
+    let path = "/api/v1/crates/large/1.0.0/download";
+    assert!(mirror.get(path).body == krate.bytes);
+    let before = mirror.rss_bytes();
+    let streams = 100;
+    let connections: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = narrow(&mirror);
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+            // windows of 2^31 - 1 bytes, for each stream and for all: only TCP holds the server back
+            stream
+                .write_all(b"\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff")
+                .unwrap();
+            stream.write_all(b"\0\0\x04\x08\0\0\0\0\0\x7f\xff\0\0").unwrap();
+            for number in 0..streams {
+                stream.write_all(&http2_get(2 * number + 1, path)).unwrap();
+            }
+            stream.read_exact(&mut [0; 100]).unwrap();
+            stream
+        })
+        .collect();
+    assert_bounded(&mirror, before, 4 * streams as usize, "400 streams on 4 connections");
+    drop(connections);
+}
