@@ -1,0 +1,272 @@
+//! The machine fails under the mirror (issue 2, "The house", "Metadata and search"; threats S2, S6, S7, S10): parts of the data directory
+//! that cannot be used, a directory that is moved away under a live server, and anything newer than this program, which is refused
+//! untouched.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use testkit::{
+    BuiltCrate, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, Reply, eventually, git, said, text_of,
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn builder() -> MirrorBuilder {
+    MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
+}
+
+fn publish(upstream: &FakeUpstream, name: &str) -> BuiltCrate {
+    let krate = CrateBuilder::new(name, "1.0.0").padding(100_000).build();
+    upstream.add(&krate);
+    krate
+}
+
+fn get(mirror: &MirrorProcess, name: &str) -> Reply {
+    mirror.get(&format!("/api/v1/crates/{name}/1.0.0/download"))
+}
+
+fn assert_whole(reply: &Reply, krate: &BuiltCrate) {
+    assert_eq!((reply.status, reply.complete), (200, true), "{}", reply.text());
+    assert!(reply.body == krate.bytes, "{} wrong bytes", reply.body.len());
+}
+
+fn wait_until(mirror: &MirrorProcess, what: &str, mut done: impl FnMut() -> bool) {
+    let found = eventually(SOON, || done().then_some(()));
+    assert!(found.is_some(), "not in time: {what}\n{}", mirror.log());
+}
+
+/// Every file below `dir` with its bytes, every other entry without.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+            found.insert(path, None);
+        } else {
+            let bytes = path.is_file().then(|| fs::read(&path).unwrap());
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+fn reasons(mirror: &MirrorProcess) -> (u16, String) {
+    let reply = mirror.get("/readyz");
+    let json: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(json["ready"], reply.status == 200);
+    (reply.status, json["reasons"].to_string())
+}
+
+/// A data directory with one kept file, of a mirror that has ended.
+fn used_data_dir(dir: &Path) -> BuiltCrate {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "kept");
+    let mirror = builder().data_dir(dir).upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &krate);
+    assert!(mirror.terminate().success());
+    krate
+}
+
+#[test]
+fn what_is_newer_than_this_program_is_refused_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let krate = used_data_dir(&data_dir);
+    // the place of `user_version` in a database, by SQLite's file format
+    let newer = |bytes: &mut [u8]| bytes[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
+    for file in ["FORMAT", "mirror.db", "decisions.db"] {
+        let path = data_dir.join(file);
+        let good = fs::read(&path).unwrap();
+        let mut bytes = good.clone();
+        if file == "FORMAT" {
+            bytes = b"2\n".to_vec();
+        } else {
+            newer(&mut bytes);
+        }
+        fs::write(&path, &bytes).unwrap();
+        let before = contents(&data_dir);
+        let commands: [&[&str]; 3] = [
+            &["serve", "--listen", "127.0.0.1:0"],
+            &["evict", "kept"],
+            &["search", "kept"],
+        ];
+        for command in commands {
+            if file == "decisions.db" && command[0] == "search" {
+                continue; // it does not look at decisions
+            }
+            let output = builder().data_dir(&data_dir).run(command);
+            let (stdout, stderr) = text_of(&output);
+            assert!(
+                matches!(output.status.code(), Some(1 | 2)),
+                "{file} {command:?}: {}",
+                said(&output)
+            );
+            assert!(stderr.contains("knows"), "{file} {command:?}: {stderr}");
+            assert!(!stdout.contains("listening"), "{file} {command:?}");
+            let after = contents(&data_dir);
+            let changed: Vec<_> = before
+                .keys()
+                .chain(after.keys())
+                .filter(|path| before.get(*path) != after.get(*path))
+                .collect();
+            assert!(changed.is_empty(), "{file} {command:?} changed {changed:?}");
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    let mirror = builder().data_dir(&data_dir).start();
+    assert_whole(&get(&mirror, "kept"), &krate);
+}
+
+#[test]
+fn a_directory_that_is_moved_away_is_noticed_and_nothing_is_written_in_its_place() {
+    let upstream = FakeUpstream::start();
+    let (kept, cold) = (publish(&upstream, "kept"), publish(&upstream, "cold"));
+    let dir = tempfile::tempdir().unwrap();
+    let (data_dir, elsewhere) = (dir.path().join("data"), dir.path().join("elsewhere"));
+    let mirror = builder().data_dir(&data_dir).upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &kept);
+    assert_eq!(reasons(&mirror), (200, "[]".to_owned()));
+
+    fs::rename(&data_dir, &elsewhere).unwrap();
+    for place in ["nothing in its place", "an empty directory in its place"] {
+        let (status, why) = reasons(&mirror);
+        assert_eq!(status, 503, "{place}");
+        assert!(why.contains("moved or replaced"), "{place}: {why}");
+        assert_eq!(mirror.get("/healthz").status, 200, "{place}");
+        for krate in [&kept, &cold] {
+            let reply = get(&mirror, &krate.name);
+            let right = reply.status == 200 && reply.complete && reply.body == krate.bytes;
+            assert!(
+                right || reply.status >= 500,
+                "{place}: {} {}",
+                reply.status,
+                reply.text()
+            );
+            assert!(
+                !reply.text().contains("elsewhere") && !reply.text().contains("tmp/"),
+                "{}",
+                reply.text()
+            );
+        }
+        if data_dir.exists() {
+            assert!(contents(&data_dir).is_empty(), "{:?}", contents(&data_dir).keys());
+        } else {
+            fs::create_dir(&data_dir).unwrap();
+        }
+    }
+    fs::remove_dir(&data_dir).unwrap();
+    fs::rename(&elsewhere, &data_dir).unwrap();
+    assert_eq!(reasons(&mirror), (200, "[]".to_owned()));
+    assert_whole(&get(&mirror, "kept"), &kept);
+    wait_until(&mirror, "what was not to be had is there", || {
+        get(&mirror, "cold").body == cold.bytes
+    });
+    assert!(mirror.terminate().success());
+    let fsck = git(&data_dir.join("index.git"), &["fsck", "--strict"]);
+    assert!(fsck.status.success(), "{}", said(&fsck));
+}
+
+/// Puts a file in the place of a directory, and back.
+struct Blocked(PathBuf);
+
+impl Blocked {
+    fn new(path: PathBuf) -> Self {
+        fs::rename(&path, path.with_extension("aside")).unwrap();
+        fs::write(&path, "in the way").unwrap();
+        Self(path)
+    }
+
+    fn free(self) {
+        fs::remove_file(&self.0).unwrap();
+        fs::rename(self.0.with_extension("aside"), &self.0).unwrap();
+    }
+}
+
+#[test]
+fn blobs_that_cannot_be_used_break_nothing_else_and_heal() {
+    let upstream = FakeUpstream::start();
+    let (kept, cold) = (publish(&upstream, "kept"), publish(&upstream, "cold"));
+    let mirror = builder().upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &kept);
+    for place in ["blobs", "tmp"] {
+        let blocked = Blocked::new(mirror.data_dir().join(place));
+        for krate in [&kept, &cold] {
+            let reply = get(&mirror, &krate.name);
+            let right = reply.status == 200 && reply.complete && reply.body == krate.bytes;
+            assert!(
+                right || reply.status >= 500 || !reply.complete,
+                "{place}: {} {}",
+                reply.status,
+                reply.text()
+            );
+            assert!(!reply.text().contains("in the way"), "{place}");
+            if reply.status >= 500 {
+                let path = mirror.data_dir().to_str().unwrap().to_owned();
+                assert!(!reply.text().contains(&path), "{place}: {}", reply.text());
+            }
+        }
+        assert_eq!(mirror.get("/index/ke/pt/kept").status, 200, "{place}");
+        assert_eq!(mirror.get("/").status, 200, "{place}");
+        assert!(mirror.is_running(), "{place}");
+        blocked.free();
+        wait_until(&mirror, "it heals", || get(&mirror, "kept").body == kept.bytes);
+    }
+    wait_until(&mirror, "the cold one comes", || {
+        get(&mirror, "cold").body == cold.bytes
+    });
+    wait_until(&mirror, "and is kept", || mirror.kept_files().len() == 2);
+}
+
+#[test]
+fn a_kept_file_that_is_none_is_fetched_again() {
+    let upstream = FakeUpstream::start();
+    let kept = publish(&upstream, "kept");
+    let mirror = builder().upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &kept);
+    let file = mirror.kept_files().pop().unwrap();
+    let elsewhere = mirror.data_dir().join("elsewhere");
+    for what in ["deleted", "empty", "a directory", "a link"] {
+        fs::remove_file(&file).unwrap();
+        match what {
+            "empty" => fs::write(&file, "").unwrap(),
+            "a directory" => fs::create_dir(&file).unwrap(),
+            "a link" => {
+                fs::write(&elsewhere, "other bytes").unwrap();
+                std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+            }
+            _ => {}
+        }
+        assert_whole(&get(&mirror, "kept"), &kept);
+        wait_until(&mirror, what, || {
+            fs::symlink_metadata(&file).is_ok_and(|found| found.is_file() && found.len() > 0)
+        });
+        assert_eq!(fs::read(&file).unwrap(), kept.bytes, "{what}");
+    }
+    assert_eq!(upstream.count(&FakeUpstream::download_path("kept", "1.0.0")), 5);
+}
+
+#[test]
+fn an_index_that_cannot_be_written_costs_no_download_and_heals() {
+    let upstream = FakeUpstream::start();
+    let (kept, cold) = (publish(&upstream, "kept"), publish(&upstream, "cold"));
+    let mirror = builder().upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &kept);
+    wait_until(&mirror, "the first batch", || mirror.metric("index_files") == 1);
+    let blocked = Blocked::new(mirror.data_dir().join("index.git/objects"));
+    assert_whole(&get(&mirror, "kept"), &kept);
+    assert_whole(&get(&mirror, "cold"), &cold);
+    assert_eq!(mirror.get("/index/co/ld/cold").text(), format!("{}\n", cold.index_line));
+    wait_until(&mirror, "the log says what is wrong", || {
+        mirror.log().contains("index.git")
+    });
+    blocked.free();
+    wait_until(&mirror, "the batch is committed", || mirror.metric("index_files") == 2);
+    assert!(mirror.terminate().success());
+    let fsck = git(&mirror.data_dir().join("index.git"), &["fsck", "--strict"]);
+    assert!(fsck.status.success(), "{}", said(&fsck));
+}
