@@ -91,3 +91,31 @@ fn a_client_that_leaves_changes_nothing() {
     assert_whole(&mirror.get(&download("alone", "1.0.0")), &alone);
     assert_eq!(upstream.count(&path), 1);
 }
+
+#[test]
+fn fills_are_bounded_and_all_get_their_turn() {
+    let upstream = FakeUpstream::start();
+    let krates: Vec<_> = (0..60)
+        .map(|number| publish(&upstream, &format!("many{number}"), "1.0.0", 10_000))
+        .collect();
+    let mirror = start(&upstream);
+    let gate = upstream.hold("/dl/");
+    let get = |name: &str| mirror.exchange("GET", &download(name, "1.0.0"), &[], b"");
+    let clients: Vec<Exchange> = krates.iter().map(|krate| get(&krate.name)).collect();
+    wait_until("all have come to the cache", || {
+        mirror.metric("fills_running") + mirror.metric("fills_waiting") == 60
+    });
+    assert_eq!(
+        mirror.metric("fills_running"),
+        16,
+        "so many may be under way at one host"
+    );
+    assert!(gate.wait_reached(16, SOON));
+    assert_eq!(crate_requests(&upstream), 16);
+    assert_eq!(mirror.get("/healthz").status, 200);
+    gate.open();
+    for (client, krate) in clients.into_iter().zip(&krates) {
+        assert_whole(&client.finish().unwrap().0, krate);
+    }
+    assert_eq!((crate_requests(&upstream), mirror.kept_files().len()), (60, 60));
+}
