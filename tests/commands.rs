@@ -6,13 +6,8 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
 
-use testkit::{
-    BuiltCrate, CrateBuilder, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Times, eventually, said, text_of,
-};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use testkit::{CrateBuilder, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Times, said, text_of};
 
 fn mirror() -> MirrorBuilder {
     MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
@@ -29,15 +24,6 @@ fn one_sentence(output: &Output) -> (i32, String) {
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.starts_with("mirror: "), "{stderr}");
     (output.status.code().unwrap(), stderr)
-}
-
-/// Fetches a crate file and waits until it is in the database.
-fn keep(mirror: &MirrorProcess, krate: &BuiltCrate) {
-    let before = mirror.metric("kept_files");
-    let path = format!("/api/v1/crates/{}/{}/download", krate.name, krate.version);
-    assert_eq!(mirror.get(&path).body, krate.bytes);
-    let recorded = || (mirror.metric("kept_files") > before).then_some(());
-    eventually(PATIENCE, recorded).expect("it is recorded soon");
 }
 
 #[test]
@@ -388,9 +374,7 @@ fn evict_forgets_with_and_without_a_server() {
         upstream.add(krate);
     }
     let mirror = mirror().upstream(&upstream).start();
-    for krate in &crates {
-        keep(&mirror, krate);
-    }
+    mirror.keep_all(&crates);
     let size = |index: usize| crates[index].bytes.len();
     let gone = mirror.run(&["evict", "abcd@1.1.0"]);
     let expected = format!("abcd 1.1.0: 1 file forgotten, {} bytes freed\n", size(1));
@@ -399,7 +383,7 @@ fn evict_forgets_with_and_without_a_server() {
     let (code, why) = one_sentence(&mirror.run(&["evict", "abcd@1.1.0"]));
     assert!(code == 1 && why.contains("abcd 1.1.0: no file of it is kept"), "{why}");
     let path = FakeUpstream::download_path("abcd", "1.1.0");
-    keep(&mirror, &crates[1]);
+    mirror.keep(&crates[1]);
     assert_eq!(upstream.count(&path), 2, "it is fetched again when it is wanted again");
 
     assert!(mirror.terminate().success());
@@ -524,7 +508,7 @@ fn a_token_is_in_no_output_no_log_and_no_file() {
         .env("MIRROR_UPSTREAM__TOKEN", CANARY)
         .env("RUST_LOG", "trace")
         .start();
-    keep(&mirror, &krate);
+    mirror.keep(&krate);
     let sent = upstream.requests();
     assert!(
         sent.iter()

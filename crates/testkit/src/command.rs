@@ -70,6 +70,19 @@ fn collect(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
+/// Runs a program of the machine with a clean environment and a temporary home; `None` if the machine does not have it. Panics if
+/// it takes more than two minutes.
+pub fn run_if_there(program: &str, args: &[&str]) -> Option<Output> {
+    let dirs = inherited("PATH")?;
+    let there = std::env::split_paths(&dirs).any(|dir| dir.join(program).is_file());
+    there.then(|| {
+        let home = tempfile::tempdir().expect("the machine has room for a directory");
+        let mut command = clean(program, home.path());
+        command.args(args).current_dir(home.path());
+        run(command, Duration::from_secs(120))
+    })
+}
+
 /// What a program said, for the message of a failed test.
 pub fn said(output: &Output) -> String {
     format!(

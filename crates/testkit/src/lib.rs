@@ -11,7 +11,7 @@ mod upstream;
 mod wait;
 
 pub use cargo_project::{CargoProject, cargo_available, toolchains};
-pub use command::{said, text_of};
+pub use command::{run_if_there, said, text_of};
 pub use git::{git, git_ok};
 pub use http::{Exchange, Reply, Timing};
 pub use krate::{BuiltCrate, CrateBuilder, Dependency};

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub use settings::MirrorBuilder;
 
+use crate::BuiltCrate;
 use crate::http::{self, Exchange, Reply, Timing};
 use crate::wait::eventually;
 use collected::Collected;
@@ -134,6 +135,29 @@ impl MirrorProcess {
             .filter(|(name, _)| names.iter().any(|wanted| wanted == name))
             .find_map(|(_, value)| value.parse().ok());
         value.unwrap_or_else(|| panic!("there is no metric {name} in\n{text}"))
+    }
+
+    /// Fetches a crate file through it as [`keep_all`](Self::keep_all) does.
+    pub fn keep(&self, krate: &BuiltCrate) {
+        self.keep_all(std::slice::from_ref(krate));
+    }
+
+    /// Fetches crate files that it does not keep yet, and waits until they count as kept, which is when a search finds them. Panics
+    /// if other bytes come or it takes more than a minute.
+    pub fn keep_all(&self, crates: &[BuiltCrate]) {
+        let wanted = self.metric("kept_files") + crates.len() as u64;
+        for krate in crates {
+            let reply = self.get(&format!("/api/v1/crates/{}/{}/download", krate.name, krate.version));
+            assert!(
+                reply.body == krate.bytes,
+                "{} {}: {}",
+                krate.name,
+                krate.version,
+                reply.status
+            );
+        }
+        let kept = eventually(END, || (self.metric("kept_files") >= wanted).then_some(()));
+        assert!(kept.is_some(), "not all of them are recorded\n{}", self.log());
     }
 
     /// What it has written to standard error since it was started.

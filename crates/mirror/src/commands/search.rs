@@ -22,7 +22,7 @@ pub fn search(settings: &Settings, query: &str, limit: u32, as_json: bool) -> En
     let found = search_now(&metadata, &tree, &wanted)?;
     if as_json {
         let json = json!({ "crates": found.crates, "meta": { "total": found.total } });
-        return say(&format!("{json:#}\n"));
+        return say(&escaped(&format!("{json:#}\n")));
     }
     say(&lines(&found))
 }
@@ -59,6 +59,24 @@ fn lines(found: &Found) -> String {
 }
 
 fn harmless(c: char) -> char {
+    if drives_terminal(c) { ' ' } else { c }
+}
+
+/// The same JSON: what a terminal would obey can only be inside strings, where it may as well be escaped.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if drives_terminal(c) && c != '\n' {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Control characters, and those that turn the direction of text.
+fn drives_terminal(c: char) -> bool {
     let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || bidi { ' ' } else { c }
+    c.is_control() || bidi
 }
