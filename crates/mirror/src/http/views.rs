@@ -189,8 +189,11 @@ pub fn krate(
         Some(version) => appliance.metadata.version_details(name, version)?,
         None => details.as_ref().map(|details| details.newest.clone()),
     };
+    // what is kept is found by any spelling, an index file only by its own
+    let newest = details.as_ref().map(|details| details.newest.row.name.clone());
+    let spelled = newest.unwrap_or_else(|| name.clone());
     let kept = details.map(|details| details.versions).unwrap_or_default();
-    let versions = version_lines(appliance, name, &kept)?;
+    let versions = version_lines(appliance, &spelled, &kept)?;
     let wanted = version
         .map(ToString::to_string)
         .or_else(|| shown.as_ref().map(|shown| shown.row.version.to_string()));
@@ -199,10 +202,13 @@ pub fn krate(
         None => versions.iter().find(|line| !line.yanked).or(versions.first()),
     };
     let Some(this) = this.cloned() else { return Ok(None) };
-    let spelled = shown
-        .as_ref()
-        .map_or_else(|| name.to_string(), |shown| shown.row.name.to_string());
-    Ok(Some(site::krate(&page(chrome, spelled, this, versions, shown))))
+    Ok(Some(site::krate(&page(
+        chrome,
+        spelled.to_string(),
+        this,
+        versions,
+        shown,
+    ))))
 }
 
 fn page(
