@@ -162,7 +162,8 @@ fn a_cold_fetch_of_300_crates_takes_four_connections_at_most() {
         let mut project = CargoProject::new().use_mirror(&mirror);
         for number in 0..300 {
             let name = format!("dep{number}");
-            upstream.add(&CrateBuilder::new(&name, "1.0.0").build());
+            // some so large that streams have to share what the connection may buffer
+            publish(&upstream, &name, if number % 10 == 0 { 700_000 } else { 100 });
             project = project.dependency(&name, "1");
         }
         upstream.clear_log();

@@ -14,6 +14,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
@@ -62,7 +63,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    fn parse(bytes: &[u8; HEADER_LEN]) -> Self {
+    pub(crate) fn parse(bytes: &[u8; HEADER_LEN]) -> Self {
         let [a, b, c, kind, flags, d, e, f, g] = *bytes;
         Self {
             length: u32::from_be_bytes([0, a, b, c]) as usize,

@@ -1,5 +1,5 @@
-//! What the acceptor adds to an HTTP/2 connection: a limit on streams, an end to idle and stalled
-//! connections, and GOAWAY when the server stops.
+//! What the acceptor adds to an HTTP/2 connection: limits on streams and on what is buffered, an end to idle and
+//! stalled connections, and GOAWAY when the server stops.
 
 use std::io::{Error, ErrorKind, IoSlice};
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
+    credit::{Credit, Grants},
     frames::{self, Cursor, DATA, Frame, GOAWAY, HEADERS, PREFACE, Streams},
 };
 
@@ -28,6 +29,9 @@ enum Drain {
 pub(crate) struct Http2Side {
     /// The client's own preface, as far as it still has to come, when ours has replaced it.
     preface: &'static [u8],
+    grants: Grants,
+    credit: Credit,
+    /// In what the h2 crate reads, which is without the client's grants.
     received: Cursor,
     sent: Cursor,
     streams: Streams,
@@ -39,11 +43,12 @@ pub(crate) struct Http2Side {
 }
 
 impl Http2Side {
-    /// A connection whose first bytes, `begun`, start with the client's preface.
-    pub(crate) fn prior_knowledge(begun: &[u8]) -> Result<Self, Error> {
+    /// A connection whose first bytes, `begun`, start with the client's preface; and what the h2 crate is to read of them.
+    pub(crate) fn prior_knowledge(begun: &[u8]) -> Result<(Self, BytesMut), Error> {
         let mut side = Self::new(&[]);
-        side.received(&begun[PREFACE.len()..])?;
-        Ok(side)
+        let mut inbox = BytesMut::from(PREFACE);
+        side.received(&begun[PREFACE.len()..], &mut inbox)?;
+        Ok((side, inbox))
     }
 
     /// A connection on which we made stream 1 out of an HTTP/1 request.
@@ -61,6 +66,8 @@ impl Http2Side {
     fn new(preface: &'static [u8]) -> Self {
         Self {
             preface,
+            grants: Grants::default(),
+            credit: Credit::default(),
             received: Cursor::default(),
             sent: Cursor::default(),
             streams: Streams::default(),
@@ -82,10 +89,13 @@ impl Http2Side {
         })
     }
 
-    pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// Takes in what the client sent, and writes to `inbox` what the h2 crate is to read of it.
+    pub(crate) fn received(&mut self, bytes: &[u8], inbox: &mut BytesMut) -> Result<(), Error> {
+        let before = inbox.len();
+        self.grants.feed(bytes, inbox, &mut self.credit);
         let (streams, progress, drain) = (&mut self.streams, &mut self.progress, &mut self.drain);
         let mut highest = 0;
-        self.received.feed(bytes, |frame| {
+        self.received.feed(&inbox[before..], |frame| {
             streams.received(frame);
             highest = highest.max(streams.open());
             if frame.kind == GOAWAY {
@@ -104,16 +114,31 @@ impl Http2Side {
     }
 
     pub(crate) fn sent(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
-        let (streams, progress) = (&mut self.streams, &mut self.progress);
+        let (streams, progress, credit) = (&mut self.streams, &mut self.progress, &mut self.credit);
         for buf in bufs {
             let here = count.min(buf.len());
             count -= here;
             self.sent.feed(&buf[..here], |frame| {
                 streams.sent(frame);
+                if frame.kind == DATA {
+                    credit.used(frame.length);
+                }
                 if matches!(frame.kind, HEADERS | DATA) {
                     *progress = Instant::now();
                 }
             });
+        }
+    }
+
+    /// Whether the h2 crate may write more, and should be woken to hear so.
+    pub(crate) fn credit_due(&self) -> bool {
+        self.credit.is_due() && self.received.at_boundary()
+    }
+
+    /// What tells the h2 crate that it may write more, if this is the moment.
+    pub(crate) fn take_credit(&mut self, inbox: &mut BytesMut) {
+        if self.received.at_boundary() {
+            self.credit.take(inbox);
         }
     }
 

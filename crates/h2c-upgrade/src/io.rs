@@ -150,6 +150,7 @@ impl Io {
             return Poll::Ready(Ok(()));
         };
         side.take_drain(&mut self.inbox);
+        side.take_credit(&mut self.inbox);
         while self.inbox.is_empty() {
             let mut buf = [0; READ_LEN];
             let count = ready!(poll_tcp(&mut self.tcp, cx, &mut buf))?;
@@ -157,9 +158,9 @@ impl Io {
                 return Poll::Ready(Ok(()));
             }
             let bytes = side.without_preface(&buf[..count])?;
-            side.received(bytes)?;
-            self.inbox.extend_from_slice(bytes);
+            side.received(bytes, &mut self.inbox)?;
             side.take_drain(&mut self.inbox);
+            side.take_credit(&mut self.inbox);
         }
         Poll::Ready(Ok(()))
     }
@@ -253,6 +254,9 @@ impl AsyncWrite for Io {
         let count = ready!(this.poll_moving(cx, wrote))?;
         if let Side::Http2 { side, .. } = &mut this.side {
             side.sent(bufs, count);
+            if side.credit_due() {
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(count))
     }

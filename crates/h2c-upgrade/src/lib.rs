@@ -3,6 +3,7 @@
 
 mod chunked;
 mod config;
+mod credit;
 mod error;
 mod frames;
 mod head;

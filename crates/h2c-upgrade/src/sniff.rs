@@ -59,8 +59,8 @@ pub(crate) async fn accept(
     let (io, kind) = match first {
         First::Http1 => (Io::http1(tcp, &begun, config, opened), Kind::Http1),
         First::Http2 => {
-            let side = Http2Side::prior_knowledge(&begun)?;
-            let io = Io::http2(tcp, side, begun, stopping, config, opened);
+            let (side, inbox) = Http2Side::prior_knowledge(&begun)?;
+            let io = Io::http2(tcp, side, inbox, stopping, config, opened);
             (io, Kind::Http2)
         }
         First::Upgrade(request) => {
