@@ -22,7 +22,7 @@ deny:
 
 # with the real crates.io: a project of some 150 dependencies, online, then offline from what was kept
 e2e-online:
-    cargo test -p mirror --test online -- --nocapture --test-threads 1
+    MIRROR_E2E_ONLINE=1 cargo test -p mirror --test online -- --nocapture --test-threads 1
 
 # kill -9 at random moments under load, 200 times
 soak-crash rounds="200":

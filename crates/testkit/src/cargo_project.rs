@@ -16,6 +16,7 @@ pub struct CargoProject {
     dir: TempDir,
     dependencies: String,
     env: Vec<(String, String)>,
+    limit: Duration,
 }
 
 impl CargoProject {
@@ -25,6 +26,7 @@ impl CargoProject {
             dir: tempfile::tempdir().expect("the machine has room for a directory"),
             dependencies: String::new(),
             env: Vec::new(),
+            limit: LIMIT,
         };
         for dir in [&project.path().join("src"), &project.cargo_home()] {
             fs::create_dir_all(dir).expect("the directory is ours");
@@ -94,8 +96,14 @@ impl CargoProject {
         self
     }
 
-    /// Runs cargo in the package; `+nightly` may be the first argument where [`toolchains`] has it. Panics if it takes more
-    /// than five minutes.
+    /// How long a cargo may take; five minutes without this.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs cargo in the package; `+nightly` may be the first argument where [`toolchains`] has it. Panics if it takes longer
+    /// than it may.
     pub fn cargo(&self, args: &[&str]) -> Output {
         let mut cargo = command_with_rust("cargo", self.dir.path());
         cargo
@@ -106,7 +114,7 @@ impl CargoProject {
             .env("CARGO_TERM_COLOR", "never")
             .env("CARGO_INCREMENTAL", "0")
             .envs(self.env.iter().map(|(name, value)| (name, value)));
-        command::run(cargo, LIMIT)
+        command::run(cargo, self.limit)
     }
 
     /// The same, and gives what cargo printed on standard output. Panics with everything it said if it failed.
