@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{
     BuiltCrate, CargoProject, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, cargo_available, eventually,
-    git, text_of, toolchains,
+    git, said, text_of, toolchains,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -131,6 +131,34 @@ fn curl_gets_everything_in_each_of_its_ways() {
     }
     assert_eq!(mirror.metric("connections_upgraded"), 1);
     assert_eq!(mirror.metric("connections_http2"), urls.len() as u64);
+}
+
+#[test]
+fn curl_takes_a_large_file_with_its_upgrade_every_time() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "large", 1_000_000);
+    let mirror = builder(&upstream).start();
+    assert!(mirror.get(&download("large")).body == krate.bytes);
+    let out = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let mut args = vec!["--http2".to_owned(), "--parallel".to_owned()];
+        for number in 0..4 {
+            let file = out.path().join(format!("{round}-{number}"));
+            args.extend([
+                "-o".to_owned(),
+                file.to_str().unwrap().to_owned(),
+                mirror.url(&download("large")),
+            ]);
+        }
+        let Some(output) = curl(&args) else {
+            eprintln!("skipped: there is no curl with HTTP/2");
+            return;
+        };
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    for file in std::fs::read_dir(out.path()).unwrap() {
+        assert!(std::fs::read(file.unwrap().path()).unwrap() == krate.bytes);
+    }
 }
 
 /// Connections of clients so far. Each of the three requests that this makes is one too.

@@ -15,6 +15,10 @@ use crate::{
 /// Streams at once that a client is told it may open; twice as many end the connection.
 const STREAM_LIMIT: u32 = 256;
 
+/// So much of an answer goes out before the client's preface. libcurl 7 has room for 32 KiB of what comes with the `101`,
+/// and gives up on more; small answers should not wait for a preface that is on its way.
+const EARLY_BYTES: usize = 16 << 10;
+
 /// Why a connection is being ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drain {
@@ -29,6 +33,8 @@ enum Drain {
 pub(crate) struct Http2Side {
     /// The client's own preface, as far as it still has to come, when ours has replaced it.
     preface: &'static [u8],
+    /// What may be written before it has come.
+    early: usize,
     grants: Grants,
     credit: Credit,
     /// In what the h2 crate reads, which is without the client's grants.
@@ -66,6 +72,7 @@ impl Http2Side {
     fn new(preface: &'static [u8]) -> Self {
         Self {
             preface,
+            early: EARLY_BYTES,
             grants: Grants::default(),
             credit: Credit::default(),
             received: Cursor::default(),
@@ -87,6 +94,15 @@ impl Http2Side {
             let what = "no HTTP/2 preface after the upgrade";
             Error::new(ErrorKind::InvalidData, what)
         })
+    }
+
+    /// How much may be written now.
+    pub(crate) fn writable(&self) -> usize {
+        if self.preface.is_empty() {
+            usize::MAX
+        } else {
+            self.early
+        }
     }
 
     /// Takes in what the client sent, and writes to `inbox` what the h2 crate is to read of it.
@@ -114,6 +130,7 @@ impl Http2Side {
     }
 
     pub(crate) fn sent(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
+        self.early = self.early.saturating_sub(count);
         let (streams, progress, credit) = (&mut self.streams, &mut self.progress, &mut self.credit);
         for buf in bufs {
             let here = count.min(buf.len());

@@ -192,6 +192,28 @@ impl Io {
         }
     }
 
+    /// Waits until anything may be written, and says how much. What it waits for is the client's preface, which it reads
+    /// itself: the h2 crate does not read while it is kept from writing.
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        let Side::Http2 { side, .. } = &mut self.side else {
+            return Poll::Ready(Ok(usize::MAX));
+        };
+        while side.writable() == 0 {
+            let mut buf = [0; READ_LEN];
+            let Poll::Ready(count) = poll_tcp(&mut self.tcp, cx, &mut buf) else {
+                return self.poll_moving(cx, Poll::Pending);
+            };
+            let bytes = match count? {
+                0 => return Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
+                count => side.without_preface(&buf[..count])?,
+            };
+            side.received(bytes, &mut self.inbox)?;
+            // what came with the preface is to be read as well
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(side.writable()))
+    }
+
     /// Writes what goes before anything else.
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if let Side::Http2 { side, .. } = &mut self.side {
@@ -250,7 +272,14 @@ impl AsyncWrite for Io {
             return Poll::Ready(Ok(count));
         }
         ready!(this.poll_outbox(cx))?;
-        let wrote = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        let limit = ready!(this.poll_writable(cx))?;
+        let wrote = if limit == usize::MAX {
+            Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs)
+        } else {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            let first = first.map_or(&[][..], |buf| &buf[..buf.len().min(limit)]);
+            Pin::new(&mut this.tcp).poll_write(cx, first)
+        };
         let count = ready!(this.poll_moving(cx, wrote))?;
         if let Side::Http2 { side, .. } = &mut this.side {
             side.sent(bufs, count);

@@ -1,6 +1,12 @@
 //! HTTP/2 by hand: frames as they are on the wire.
 
-use crate::support::{Client, OFFER, Running, cargo, config, start, wait_until};
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Read},
+    time::Duration,
+};
+
+use crate::support::{BIG, Client, OFFER, PATIENCE, Running, cargo, config, start, wait_until};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
@@ -8,6 +14,7 @@ pub const HEADERS: u8 = 1;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 #[derive(Debug)]
 pub struct Frame {
@@ -165,4 +172,76 @@ fn streams_are_limited() {
     client.send(requests);
     client.rest();
     wait_until("the connection is cut", || server.connections.open() == 0);
+}
+
+/// Windows as large as can be, for every stream and for all.
+fn greedy() -> Vec<u8> {
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    [settings, frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0])].concat()
+}
+
+impl Client {
+    /// The bytes of DATA on each stream, until as many streams have ended.
+    fn bodies(&mut self, streams: usize) -> HashMap<u8, usize> {
+        let (mut bodies, mut ended) = (HashMap::new(), 0);
+        while ended < streams {
+            let data = self.frame_of(DATA);
+            *bodies.entry(data.stream).or_default() += data.payload.len();
+            ended += usize::from(data.flags & 1);
+        }
+        bodies
+    }
+}
+
+#[test]
+fn streams_share_what_a_client_grants_at_once() {
+    let server = start(config());
+    let mut client = server.connect();
+    let (greedy, requests) = (greedy(), [get(1, "/big"), get(3, "/big"), get(5, "/head")].concat());
+    let begin = [PREFACE, &greedy, &requests].concat();
+    // the grant may be split anywhere
+    client.send(&begin[..PREFACE.len() + greedy.len() - 3]);
+    client.send(&begin[PREFACE.len() + greedy.len() - 3..]);
+    let bodies = client.bodies(3);
+    assert_eq!((bodies[&1], bodies[&3]), (BIG, BIG));
+    assert!(bodies[&5] > 0);
+}
+
+#[test]
+fn a_client_that_grants_little_at_a_time_gets_everything() {
+    let server = start(config());
+    let mut client = server.connect_http2();
+    client.send(get(1, "/big"));
+    let mut body = 0;
+    while body < BIG {
+        let data = client.frame_of(DATA);
+        body += data.payload.len();
+        let grant = (data.payload.len() as u32).to_be_bytes();
+        if data.flags & 1 == 0 {
+            client.send([frame(WINDOW_UPDATE, 0, 0, &grant), frame(WINDOW_UPDATE, 0, 1, &grant)].concat());
+        }
+    }
+    assert_eq!(body, BIG);
+}
+
+#[test]
+fn the_answer_to_an_upgrade_waits_for_the_preface_but_for_its_beginning() {
+    let server = start(config());
+    let mut client = server.connect();
+    client.send(cargo("/big"));
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    client.tcp.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut early = vec![];
+    let nothing_more = client.tcp.read_to_end(&mut early).unwrap_err();
+    assert_eq!(nothing_more.kind(), ErrorKind::WouldBlock);
+    assert!((9..=17 << 10).contains(&early.len()), "{} bytes", early.len());
+    client.tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(&PREFACE[..10]);
+    client.send([&PREFACE[10..], &greedy()].concat());
+    // frames cannot be told apart from the middle of one, so all bytes count: the body, and not much more
+    let mut piece = vec![0; 64 << 10];
+    let mut total = early.len();
+    while total < BIG {
+        total += client.tcp.read(&mut piece).unwrap();
+    }
 }
