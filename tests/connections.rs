@@ -6,12 +6,11 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use testkit::{
-    BuiltCrate, CargoProject, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, cargo_available, eventually,
-    git, said, text_of, toolchains,
+    BuiltCrate, CargoProject, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, cargo_available, curl,
+    eventually, git, said, text_of, toolchains,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -68,20 +67,6 @@ fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
     }
 }
 
-/// `None` with a note where there is no curl that speaks HTTP/2.
-fn curl(args: &[String]) -> Option<Output> {
-    let version = Command::new("curl").arg("--version").output().ok()?;
-    if !text_of(&version).0.contains("HTTP2") {
-        return None;
-    }
-    let mut curl = Command::new("curl");
-    let output = curl
-        .args(["-q", "-s", "-S", "--noproxy", "*", "--max-time", "60"])
-        .args(args)
-        .output();
-    Some(output.unwrap())
-}
-
 #[test]
 fn curl_gets_everything_in_each_of_its_ways() {
     let upstream = FakeUpstream::start();
@@ -109,10 +94,8 @@ fn curl_gets_everything_in_each_of_its_ways() {
                 let file = out.path().join(url.replace('/', "_"));
                 args.extend(["-o".to_owned(), file.to_str().unwrap().to_owned(), mirror.url(url)]);
             }
-            let Some(output) = curl(&args) else {
-                eprintln!("skipped: there is no curl with HTTP/2");
-                return;
-            };
+            let Some(mut curl) = curl() else { return };
+            let output = curl.args(&args).output().unwrap();
             told.push_str(&text_of(&output).0);
         }
         let again = u8::from(!reuses);
@@ -150,10 +133,8 @@ fn curl_takes_a_large_file_with_its_upgrade_every_time() {
                 mirror.url(&download("large")),
             ]);
         }
-        let Some(output) = curl(&args) else {
-            eprintln!("skipped: there is no curl with HTTP/2");
-            return;
-        };
+        let Some(mut curl) = curl() else { return };
+        let output = curl.args(&args).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
     }
     for file in std::fs::read_dir(out.path()).unwrap() {

@@ -1,12 +1,14 @@
 //! Plays a platform that runs containers (issue 2, "Ways to run it"; threats S13, U9): a port and settings by the environment alone, a
 //! disk that is empty at each start, a router that gives up on a first byte after 30 s, SIGTERM under load and SIGKILL 30 s after it.
 
+use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use testkit::{
     BuiltCrate, CrateBuilder, Exchange, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Reply, ReservedPort, Times,
-    eventually, http, said,
+    curl, eventually, http, said,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -74,7 +76,7 @@ fn a_start_from_nothing_serves_behind_a_router() {
         assert!(begun.elapsed() < END_LIMIT, "{:?}", begun.elapsed());
         let ended = mirror.run(&["healthcheck"]);
         assert_eq!(ended.status.code(), Some(1), "{}", said(&ended));
-        std::fs::remove_dir_all(&data_dir).unwrap();
+        fs::remove_dir_all(&data_dir).unwrap();
     }
     let path = FakeUpstream::download_path("serde", "1.0.0");
     assert_eq!(upstream.count(&path), 2, "nothing was left of the first start");
@@ -177,6 +179,51 @@ fn sigterm_under_load_cuts_no_body_off() {
     for krate in krates.iter().chain([&kept, &late]) {
         assert_whole(&mirror.get(&path(&krate.name)), krate);
     }
+}
+
+#[test]
+fn sigterm_cuts_no_http2_stream_off() {
+    let upstream = FakeUpstream::start();
+    let krates: Vec<BuiltCrate> = (0..4)
+        .map(|number| publish(&upstream, &format!("stream{number}"), 300_000))
+        .collect();
+    let mirror = builder(&upstream).start();
+    let gate = upstream.hold_after("/dl/", 100_000);
+    let out = tempfile::tempdir().unwrap();
+    let mut curls = Vec::new();
+    for way in ["--http2", "--http2-prior-knowledge"] {
+        for krate in &krates {
+            let Some(mut curl) = curl() else { return };
+            let file = out.path().join(format!("{way}{}", krate.name));
+            curl.args([way, "-w", "%{http_version}", "-o"]).arg(file);
+            let curl = curl.arg(mirror.url(&path(&krate.name))).stdout(Stdio::piped());
+            let curl = curl.stderr(Stdio::piped()).spawn().unwrap();
+            curls.push((curl, way, krate));
+        }
+    }
+    let begun = |(way, krate): (&str, &BuiltCrate)| {
+        let file = fs::metadata(out.path().join(format!("{way}{}", krate.name)));
+        file.is_ok_and(|file| file.len() > 10_000)
+    };
+    let all = || curls.iter().all(|(_, way, krate)| begun((way, krate))).then_some(());
+    assert!(eventually(SOON, all).is_some(), "{}", mirror.log());
+    mirror.ask_to_end();
+    assert!(
+        mirror.wait_for_log("finishing what is under way", SOON),
+        "{}",
+        mirror.log()
+    );
+    gate.open();
+    for (curl, way, krate) in curls {
+        let output = curl.wait_with_output().unwrap();
+        assert!(output.status.success(), "{way}: {}\n{}", said(&output), mirror.log());
+        assert_eq!(output.stdout, b"2", "{way}");
+        assert!(
+            fs::read(out.path().join(format!("{way}{}", krate.name))).unwrap() == krate.bytes,
+            "{way}"
+        );
+    }
+    assert!(mirror.wait_end(SOON).unwrap().success(), "{}", mirror.log());
 }
 
 #[test]

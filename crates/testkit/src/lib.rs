@@ -2,6 +2,7 @@
 
 mod cargo_project;
 mod command;
+mod curl;
 mod git;
 pub mod http;
 mod krate;
@@ -12,6 +13,7 @@ mod wait;
 
 pub use cargo_project::{CargoProject, cargo_available, toolchains};
 pub use command::{run_if_there, said, text_of};
+pub use curl::curl;
 pub use git::{git, git_ok};
 pub use http::{Exchange, Reply, Timing};
 pub use krate::{BuiltCrate, CrateBuilder, Dependency};
