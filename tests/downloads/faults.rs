@@ -1,5 +1,7 @@
 //! Every fault of the fake upstream, each with a small file (which is whole before anything goes out) and a large one (which streams).
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
@@ -286,4 +288,55 @@ fn a_stalled_body_goes_on_where_it_stopped_once_upstream_is_itself_again() {
     upstream.clear_faults();
     assert_whole(&client.finish().unwrap().0, &krate);
     assert!(upstream.wait_for(|log| log.iter().filter(|asked| asked.path == path).count() == 2, SOON));
+}
+
+/// What an old proxy sends; the body of its answer ends with a length or with the connection.
+fn old_get(mirror: &MirrorProcess, krate: &BuiltCrate) -> Vec<u8> {
+    let mut stream = TcpStream::connect(mirror.authority()).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let path = download(&krate.name, "1.0.0");
+    stream
+        .write_all(format!("GET {path} HTTP/1.0\r\nHost: h\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut bytes = Vec::new();
+    // a reset is an end as well
+    let _ = stream.read_to_end(&mut bytes);
+    bytes
+}
+
+#[test]
+fn http10_clients_are_not_given_an_end_that_is_none() {
+    let upstream = FakeUpstream::start();
+    let mut wrong = publish(&upstream, "wrong", "1.0.0", LARGE_BYTES);
+    *wrong.bytes.last_mut().unwrap() ^= 1;
+    upstream.replace_crate_bytes("wrong", "1.0.0", &wrong.bytes);
+    let right = publish(&upstream, "right", "1.0.0", LARGE_BYTES);
+    let told = publish(&upstream, "told", "1.0.0", LARGE_BYTES);
+    for name in ["wrong", "right"] {
+        upstream.fault(
+            &FakeUpstream::download_path(name, "1.0.0"),
+            Fault::Chunked,
+            Times::Always,
+        );
+    }
+    let mirror = start(&upstream);
+    let whole = |answer: &[u8], krate: &BuiltCrate| {
+        let head = String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned();
+        let length = format!("\r\ncontent-length: {}\r\n", krate.bytes.len());
+        head.to_ascii_lowercase().contains(&length) && answer.ends_with(&krate.bytes)
+    };
+    assert!(whole(&old_get(&mirror, &told), &told), "its length is known");
+    for krate in [&wrong, &right] {
+        let answer = old_get(&mirror, krate);
+        let head = String::from_utf8_lossy(&answer[..answer.len().min(40)]).into_owned();
+        assert!(
+            head.starts_with("HTTP/1.0 50") || whole(&answer, krate),
+            "{}: {head}",
+            krate.name
+        );
+    }
+    wait_until("what is right is told with its length", || {
+        whole(&old_get(&mirror, &right), &right)
+    });
+    assert!(old_get(&mirror, &wrong).starts_with(b"HTTP/1.0 502"));
 }

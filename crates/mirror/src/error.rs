@@ -38,7 +38,7 @@ pub enum ServeError {
         why: String,
     },
     /// Upstream took so long that the client is better told to come again; the fetch goes on.
-    #[error("upstream has not answered yet; the fetch goes on")]
+    #[error("upstream has not sent it yet; the fetch goes on")]
     NotYet,
     /// The metadata database failed.
     #[error(transparent)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::http::header;
+use actix_web::http::{Version, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use download_cache::{CrateFile, KeptFile, Waiter};
@@ -52,7 +52,7 @@ async fn download_crate(
     let hit = matches!(opened.file, CrateFile::Kept(_));
     let answer = match opened.file {
         CrateFile::Kept(file) => from_disk(&request, &opened.checksum, file),
-        CrateFile::Filling(waiter) => as_it_arrives(&opened.checksum, waiter).await,
+        CrateFile::Filling(waiter) => as_it_arrives(&request, &opened.checksum, waiter).await,
     };
     let response = answer.map_err(|error| Failure::json(&asked, error))?;
     if request.method() == actix_web::http::Method::GET {
@@ -106,10 +106,18 @@ fn from_disk(request: &HttpRequest, checksum: &Checksum, file: KeptFile) -> Resu
     Ok(response.body(body::kept(file, first, end).map_err(unreadable)?))
 }
 
-async fn as_it_arrives(checksum: &Checksum, mut waiter: Waiter) -> Result<HttpResponse<BoxBody>, ServeError> {
+async fn as_it_arrives(
+    request: &HttpRequest,
+    checksum: &Checksum,
+    mut waiter: Waiter,
+) -> Result<HttpResponse<BoxBody>, ServeError> {
     let size = match tokio::time::timeout(FIRST_BYTE, waiter.head()).await {
         Ok(size) => size?,
         Err(_) => return Err(ServeError::NotYet),
     };
+    // HTTP/1.0 has no chunks, and without a length a cut would look like the end
+    if size.is_none() && request.version() < Version::HTTP_11 {
+        return Err(ServeError::NotYet);
+    }
     Ok(head(HttpResponse::Ok(), checksum).body(body::arriving(waiter, size)))
 }
