@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use testkit::{BuiltCrate, FakeUpstream, Fault, MirrorProcess, Reply, Times};
+use testkit::{BuiltCrate, FakeUpstream, Fault, MirrorProcess, Reply, Times, curl, said};
 
 use super::{LARGE_BYTES, SOON, assert_whole, builder, detail, download, is_kept, publish, start, wait_until};
 
@@ -339,4 +340,49 @@ fn http10_clients_are_not_given_an_end_that_is_none() {
         whole(&old_get(&mirror, &right), &right)
     });
     assert!(old_get(&mirror, &wrong).starts_with(b"HTTP/1.0 502"));
+}
+
+#[test]
+fn a_cut_is_seen_in_every_protocol() {
+    let upstream = FakeUpstream::start();
+    let mut krates = Vec::new();
+    for (name, fault) in [("sized", None), ("chunked", Some(Fault::Chunked))] {
+        for version in ["1.0.0", "1.0.1", "1.0.2"] {
+            let mut krate = publish(&upstream, name, version, LARGE_BYTES);
+            *krate.bytes.last_mut().unwrap() ^= 1;
+            upstream.replace_crate_bytes(name, version, &krate.bytes);
+            if let Some(fault) = &fault {
+                upstream.fault(
+                    &FakeUpstream::download_path(name, version),
+                    fault.clone(),
+                    Times::Always,
+                );
+            }
+            krates.push(krate);
+        }
+    }
+    let mirror = start(&upstream);
+    let out = tempfile::tempdir().unwrap();
+    let ways = ["--http1.1", "--http2", "--http2-prior-knowledge"];
+    for (number, (krate, way)) in krates.iter().zip(ways.iter().cycle()).enumerate() {
+        let Some(mut curl) = curl() else { return };
+        let file = out.path().join(number.to_string());
+        let url = mirror.url(&download(&krate.name, &krate.version));
+        let sized = krate.name == "sized";
+        let gate = upstream.hold_after(&FakeUpstream::download_path(&krate.name, &krate.version), 200_000);
+        let curl = curl.args([way, "-w", "%{http_code}", "-o"]).arg(&file).arg(url);
+        let curl = curl.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let size = || std::fs::metadata(&file).map_or(0, |file| file.len());
+        // chunks know no gate: then the refusal may come before the first byte
+        wait_until("it has begun", || !sized || size() > 0);
+        gate.open();
+        let output = curl.wait_with_output().unwrap();
+        let shown = format!("{way} {}: {}", krate.name, said(&output));
+        let refused = !sized && output.stdout == b"502";
+        assert!(
+            refused || (!output.status.success() && output.stdout == b"200"),
+            "taken for whole: {shown}"
+        );
+        assert!(size() < krate.bytes.len() as u64, "{shown}");
+    }
 }
