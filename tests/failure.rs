@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use testkit::{
-    BuiltCrate, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, Reply, eventually, git, said, text_of,
+    BuiltCrate, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, Reply, ReservedPort, eventually, git, http,
+    said, text_of,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -269,4 +271,37 @@ fn an_index_that_cannot_be_written_costs_no_download_and_heals() {
     assert!(mirror.terminate().success());
     let fsck = git(&mirror.data_dir().join("index.git"), &["fsck", "--strict"]);
     assert!(fsck.status.success(), "{}", said(&fsck));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_is_no_reason_to_fail() {
+    let upstream = FakeUpstream::start();
+    let (port, home) = (ReservedPort::new(), tempfile::tempdir().unwrap());
+    let mut mirror = Command::new(env!("CARGO_BIN_EXE_mirror"))
+        .arg("serve")
+        .env_clear()
+        .current_dir(home.path())
+        .env("MIRROR_LOG", "debug")
+        .env("MIRROR_LISTEN", port.authority())
+        .env("MIRROR_UPSTREAM__SPARSE", upstream.sparse_url())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // the reading ends go before a word was written
+    drop((mirror.stdout.take(), mirror.stderr.take()));
+    let get = |path: &str| http::get(&port.authority(), path);
+    let listens = eventually(SOON, || get("/healthz").ok().map(|reply| reply.status));
+    let krates = [publish(&upstream, "one"), publish(&upstream, "two")];
+    let served = krates.each_ref().map(|krate| {
+        let reply = get(&format!("/api/v1/crates/{}/1.0.0/download", krate.name));
+        reply.is_ok_and(|reply| reply.body == krate.bytes)
+    });
+    let refused = get("/api/v1/crates/none/1.0.0/download").map(|reply| reply.status);
+    let running = mirror.try_wait().unwrap();
+    mirror.kill().unwrap();
+    mirror.wait().unwrap();
+    assert_eq!((listens, served), (Some(200), [true, true]));
+    assert_eq!((refused.ok(), running), (Some(404), None));
 }

@@ -119,3 +119,20 @@ fn fills_are_bounded_and_all_get_their_turn() {
     }
     assert_eq!((crate_requests(&upstream), mirror.kept_files().len()), (60, 60));
 }
+
+#[test]
+fn a_file_that_is_evicted_is_read_to_its_end_and_fetched_again() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "evicted", "1.0.0", 20 << 20);
+    let mirror = start(&upstream);
+    assert_whole(&mirror.get(&download("evicted", "1.0.0")), &krate);
+    let recorded = || mirror.metric("kept_files") == 1;
+    wait_until("it is recorded", recorded);
+    let mut reader = mirror.exchange("GET", &download("evicted", "1.0.0"), &[], b"");
+    reader.read_at_least(1).unwrap();
+    assert!(mirror.run(&["evict", "evicted@1.0.0"]).status.success());
+    assert!(!is_kept(&mirror, &krate));
+    assert_whole(&reader.finish().unwrap().0, &krate);
+    assert_whole(&mirror.get(&download("evicted", "1.0.0")), &krate);
+    assert_eq!(crate_requests(&upstream), 2);
+}
