@@ -318,6 +318,45 @@ fn config_show_names_every_source_and_can_be_saved() {
 }
 
 #[test]
+fn the_settings_file_is_found_where_it_is_said_to_be() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str| {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("log = \"{}\"\n", name.replace('/', "-"))).unwrap();
+        path.display().to_string()
+    };
+    let (flag, variable, platform) = (write("flag.toml"), write("variable.toml"), write("etc/mirror.toml"));
+    let etc = home.path().join("etc").display().to_string();
+    let shown = |mirror: MirrorBuilder, args: &[&str]| {
+        let shown = out(&mirror.run(&[&["config", "show"], args].concat()));
+        shown
+            .lines()
+            .find(|line| line.starts_with("log = "))
+            .unwrap()
+            .to_owned()
+    };
+    let expect = |line: String, log: &str, source: &str| {
+        assert!(
+            line.starts_with(&format!("log = \"{log}\"")) && line.ends_with(&format!("# {source}")),
+            "{line}"
+        );
+    };
+    let all = || {
+        mirror()
+            .env("MIRROR_CONFIG", &variable)
+            .env("CONFIGURATION_DIRECTORY", &etc)
+    };
+    let here = |mirror: MirrorBuilder| mirror.file("mirror.toml", "log = \"here\"");
+    expect(shown(here(all()), &["--config", &flag]), "flag.toml", &flag);
+    expect(shown(here(all()), &[]), "variable.toml", &variable);
+    let unit = || mirror().env("CONFIGURATION_DIRECTORY", &etc);
+    expect(shown(here(unit()), &[]), "here", "mirror.toml");
+    expect(shown(unit(), &[]), "etc-mirror.toml", &platform);
+    expect(shown(mirror(), &[]), "info", "the default");
+}
+
+#[test]
 fn the_mode_is_shown_and_switched_until_the_next_start() {
     let upstream = FakeUpstream::start();
     upstream.add(&CrateBuilder::new("abcd", "1.0.0").build());
@@ -561,6 +600,54 @@ fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
     let (dirs, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
     let below = dirs.iter().flat_map(|dir| files_below(dir));
     files.into_iter().filter(|path| path.is_file()).chain(below).collect()
+}
+
+#[test]
+fn the_password_of_a_proxy_is_shown_nowhere() {
+    const CANARY: &str = "canary-0123456789";
+    let upstream = FakeUpstream::start();
+    // a proxy that refuses everybody, in both forms in which a proxy is asked
+    for asked in ["http://mirror.test/", "mirror.test:443"] {
+        upstream.fault(asked, Fault::Status(407), Times::Always);
+    }
+    let proxy = format!("http://user:{CANARY}@{}", upstream.authority());
+    for (variable, base) in [
+        ("MIRROR_UPSTREAM__PROXY", "sparse+http://mirror.test/index/"),
+        ("MIRROR_UPSTREAM__PROXY", "sparse+https://mirror.test/index/"),
+        ("HTTPS_PROXY", "sparse+https://mirror.test/index/"),
+        ("http_proxy", "sparse+http://mirror.test/index/"),
+    ] {
+        let mirror = mirror()
+            .upstream_sparse(base)
+            .env(variable, &proxy)
+            .env("RUST_LOG", "trace")
+            .start();
+        let mut said_by_it = String::new();
+        for path in [
+            "/index/ab/cd/abcd",
+            "/api/v1/crates/abcd/1.0.0/download",
+            "/",
+            "/status",
+            "/metrics",
+        ] {
+            said_by_it.push_str(&mirror.get(path).text());
+        }
+        for command in [&["config", "show"][..], &["doctor"], &["refresh", "abcd"]] {
+            said_by_it.push_str(&said(&mirror.run(command)));
+        }
+        assert!(mirror.terminate().success());
+        said_by_it.push_str(&mirror.log());
+        assert!(
+            said_by_it.contains(&upstream.authority()),
+            "it is the proxy that refuses"
+        );
+        for line in said_by_it.lines() {
+            assert!(!line.contains(CANARY), "{variable} {base}: {line}");
+        }
+        let odd = "http://user:canary-9@[";
+        let refused = self::mirror().env("MIRROR_UPSTREAM__PROXY", odd).run(&["doctor"]);
+        assert!(!said(&refused).contains("canary-9"), "{}", said(&refused));
+    }
 }
 
 #[test]

@@ -291,3 +291,38 @@ fn a_nightly_cargo_builds_as_well() {
     let again = project.cargo(&[&format!("+{nightly}"), "run", "-q", "--locked"]);
     assert_eq!(text_of(&again).0, SAYS, "{}", said(&again));
 }
+
+#[test]
+fn the_other_commands_of_cargo_work_too() {
+    let upstream = FakeUpstream::start();
+    publish_everything(&upstream);
+    let tool = CrateBuilder::new("tool", "1.0.0").dep("a", "1");
+    upstream.add(
+        &tool
+            .file("src/main.rs", b"fn main() { println!(\"tool {}\", a::WORD); }")
+            .build(),
+    );
+    let mirror = mirror()
+        .upstream(&upstream)
+        .env("MIRROR_INDEX__SPARSE_MAX_AGE", "0s")
+        .start();
+    let project = paste_config(CargoProject::new().dependency("abc", "1"), &mirror);
+    project.cargo_ok(&["add", "app-core", "--features", "more"]);
+    project.cargo_ok(&["tree"]);
+    assert!(project.lockfile().contains("name = \"app-core\"\nversion = \"1.4.2\""));
+    upstream.add(&CrateBuilder::new("abc", "1.0.1").build());
+    project.cargo_ok(&["update", "abc"]);
+    assert!(project.lockfile().contains("name = \"abc\"\nversion = \"1.0.1\""));
+    project.cargo_ok(&["vendor", "-q", "--respect-source-config"]);
+    assert!(project.path().join("vendor/under_score/src/lib.rs").is_file());
+    let root = project.path().join("installed");
+    project.cargo_ok(&["install", "-q", "tool", "--root", root.to_str().unwrap()]);
+    let ran = std::process::Command::new(root.join("bin/tool")).output().unwrap();
+    assert_eq!(text_of(&ran).0, "tool a\n");
+    let misspelt = paste_config(CargoProject::new().dependency("app_core", "1"), &mirror);
+    let (_, why) = text_of(&misspelt.cargo(&["fetch"]));
+    assert!(
+        why.contains("app-core"),
+        "cargo finds the right spelling by itself: {why}"
+    );
+}

@@ -511,4 +511,47 @@ fn a_yank_and_other_changes_of_a_line_pass() {
     assert!(changed.contains("\"f\""), "{changed}");
     upstream.set_index_file("ab/cd/abcd", changed.as_bytes());
     assert_eq!(mirror.get(&path).text(), changed);
+    let more = publish(&upstream, "abcd", "1.1.0").index_line;
+    assert_eq!(Some(mirror.get(&path).body), upstream.index_file("ab/cd/abcd"));
+    let turned = format!("{more}\n{changed}");
+    upstream.set_index_file("ab/cd/abcd", turned.as_bytes());
+    assert_eq!(mirror.get(&path).text(), turned, "the order is upstream's");
+}
+
+#[test]
+fn an_idle_mirror_asks_nothing() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "abcd", "1.0.0");
+    let mut mirror = asking(&upstream).start();
+    assert!(upstream.requests().is_empty(), "a start asks nothing");
+    mirror.keep(&krate);
+    for _ in 0..2 {
+        upstream.clear_log();
+        for path in [
+            "/",
+            "/status",
+            "/help",
+            "/search?q=abcd",
+            "/crates/abcd",
+            "/config.toml",
+            "/index/config.json",
+        ] {
+            assert_eq!(mirror.get(path).status, 200, "{path}");
+        }
+        for path in [
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/api/v1/crates?q=abcd",
+            "/api/v1/crates/abcd/1.0.0/download",
+        ] {
+            assert_eq!(mirror.get(path).status, 200, "{path}");
+        }
+        for command in ["healthcheck", "mode"] {
+            assert!(mirror.run(&[command]).status.success());
+        }
+        let asked: Vec<_> = upstream.requests().into_iter().map(|request| request.path).collect();
+        assert!(asked.is_empty(), "{asked:?}");
+        mirror.restart();
+    }
 }

@@ -23,17 +23,22 @@ pub(crate) async fn tunnel(mut io: TcpStream, proxy: &Proxy, target: &Authority)
     let ask = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
     io.write_all(ask.as_bytes()).await.map_err(broke)?;
     let mut head = Vec::new();
-    // TLS servers never speak first, so nothing beyond the head can be read here.
-    while !head.ends_with(b"\r\n\r\n") && head.len() < MAX_HEAD_BYTES {
+    // A refusal has a page behind its head, and a connection that stays open: neither is waited for.
+    while end_of(&head).is_none() && head.len() < MAX_HEAD_BYTES {
         if io.read_buf(&mut head).await.map_err(broke)? == 0 {
             break;
         }
     }
     let status = proxy_status(&head);
-    if head.ends_with(b"\r\n\r\n") && (200..300).contains(&status) {
+    // TLS servers never speak first, so nothing beyond the head of a tunnel can have come.
+    if end_of(&head) == Some(head.len()) && (200..300).contains(&status) {
         return Ok(io);
     }
     Err(refused(proxy, target, status, &head))
+}
+
+fn end_of(head: &[u8]) -> Option<usize> {
+    head.windows(4).position(|part| part == b"\r\n\r\n").map(|at| at + 4)
 }
 
 fn refused(proxy: &Proxy, target: &Authority, status: u16, head: &[u8]) -> Error {

@@ -58,6 +58,13 @@ fn a_407_is_the_proxys_and_not_upstreams() {
 }
 
 #[test]
+fn a_refusal_with_a_page_behind_it_is_not_waited_for() {
+    let proxy = Server::saying(|| Reply::Hold(b"HTTP/1.1 407 No\r\nContent-Length: 900\r\n\r\n<html>".to_vec()));
+    let error = run(fetch(&through(&proxy, ""), url("https://registry.example/"))).unwrap_err();
+    assert!(matches!(error, Error::ProxyRefused { status: 407, .. }), "{error}");
+}
+
+#[test]
 fn a_407_of_upstream_itself_is_handed_on() {
     let server = Server::saying(|| Reply::Keep(b"HTTP/1.1 407 Odd\r\nContent-Length: 0\r\n\r\n".to_vec()));
     assert_eq!(run(fetch(&super::client_for(&server), server.url("/"))).unwrap().0, 407);
