@@ -16,27 +16,11 @@ use crate::error::chain;
 /// How many files are recorded in one transaction while rebuilding.
 const REBUILD_BATCH: usize = 200;
 
-/// Takes the ends of fills until the sender is gone.
+/// Takes the ends of fills until the sender is gone. The cache has logged each of them already.
 pub async fn record_fills(appliance: Arc<Appliance>, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
-        match event {
-            Event::Kept {
-                wanted,
-                size_bytes,
-                took,
-            } => {
-                log::info!("{wanted}: fetched, {size_bytes} bytes in {took:.1?}, kept");
-                record(&appliance, wanted, size_bytes).await;
-            }
-            Event::NotKept {
-                wanted,
-                size_bytes,
-                why,
-            } => {
-                log::warn!("{wanted}: fetched, {size_bytes} bytes, passed on but not kept: {why}");
-            }
-            Event::Failed { wanted, why } => log::warn!("{wanted}: could not be fetched: {why}"),
-            _ => {}
+        if let Event::Kept { wanted, size_bytes, .. } = event {
+            record(&appliance, wanted, size_bytes).await;
         }
     }
 }
