@@ -165,7 +165,8 @@ fn no_trick_with_a_path_reaches_the_disk_or_upstream() {
             let opened = line.split('"').nth(1).unwrap_or_default();
             // the C library looks at the machine's processors there
             let own = ["/sys/", "/proc/", data_dir.as_str()];
-            let outside = opened.starts_with('/') && !own.iter().any(|own| opened.starts_with(own));
+            let above = data_dir.starts_with(opened) && !line.contains("open");
+            let outside = opened.starts_with('/') && !own.iter().any(|own| opened.starts_with(own)) && !above;
             assert!(!outside && !opened.contains(".."), "{line}");
         }
     }
