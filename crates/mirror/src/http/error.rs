@@ -40,11 +40,15 @@ impl Failure {
         .logged()
     }
 
+    /// What upstream did is an event that was logged where it happened, once for all who waited; only what nobody else says
+    /// is said here.
     fn logged(self) -> Self {
         let (status, line) = (status(&self.error), chain(&self.error));
-        match status.as_u16() {
-            500 => log::error!("failed to serve {}: {line}", self.asked),
-            501.. => log::warn!("failed to serve {} ({status}): {line}", self.asked),
+        match self.error {
+            _ if status == StatusCode::INTERNAL_SERVER_ERROR => log::error!("failed to serve {}: {line}", self.asked),
+            ServeError::NotYet | ServeError::DownloadAddress { .. } => {
+                log::warn!("failed to serve {} ({status}): {line}", self.asked);
+            }
             _ => log::debug!("refused {} ({status}): {line}", self.asked),
         }
         self
