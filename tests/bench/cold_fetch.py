@@ -3,7 +3,7 @@
 
 - the mirror as it is: cargo's offer of HTTP/2 is taken,
 - the mirror with a cargo that does not offer it: HTTP/1.1,
-- nginx with the same files, where it is installed.
+- nginx with the same files, where it is installed, by either of these cargos; nginx does not take the offer.
 
 twice: with a project that names all 300 itself (flat), and with one that names 20, which need the others (layers).
 Each run has an empty CARGO_HOME and no Cargo.lock. Runs are interleaved; ratios are taken run by run. Needs no network.
@@ -32,7 +32,8 @@ from servers import environment, start_mirror, start_nginx
 
 MOST_CONNECTIONS = 4
 FETCH_LIMIT = 180  # seconds for one fetch
-H2C, H1, NGINX = "mirror, HTTP/2 by upgrade", "mirror, HTTP/1.1", "nginx, HTTP/1.1"
+H2C, H1 = "mirror, HTTP/2 by upgrade", "mirror, HTTP/1.1"
+NGINX, NGINX_H1 = "nginx, HTTP/2 offered in vain", "nginx, HTTP/1.1"
 
 
 def arguments():
@@ -164,7 +165,7 @@ async def run(given, shape, work):
         routes = [(H2C, mirror, True), (H1, mirror, False)]
         if nginx := start_nginx(registry, work / "nginx"):
             started.append(nginx)
-            routes.append((NGINX, nginx, True))
+            routes += [(NGINX, nginx, True), (NGINX_H1, nginx, False)]
         else:
             print("nginx is not installed (apt-get install nginx): measured without it", file=sys.stderr)
         asked = upstream.requests
