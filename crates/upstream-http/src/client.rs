@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
@@ -17,7 +18,7 @@ use tokio::{
 
 use crate::{
     Authority, Error, Probe, ProxyChoice, ProxyConfig, Request, Response, Roots, Token, UpstreamUrl, body::pump,
-    connect::ATTEMPT, engine::Engine, probe, proxy::Proxies, tls::Tls, trust::Trust,
+    connect::ATTEMPT, engine::Engine, probe, proxy::Proxies, request::Post, tls::Tls, trust::Trust,
 };
 
 /// How upstream is spoken to.
@@ -67,7 +68,7 @@ pub(crate) struct Shared {
 }
 
 enum Job {
-    Get(Request, oneshot::Sender<Result<Response, Error>>),
+    Ask(Request, Option<Post>, oneshot::Sender<Result<Response, Error>>),
     Probe(UpstreamUrl, oneshot::Sender<Probe>),
 }
 
@@ -120,9 +121,22 @@ impl UpstreamHttp {
     /// # Errors
     /// See [`Error`]; a status is none, whatever it is.
     pub async fn get(&self, request: Request) -> Result<Response, Error> {
+        self.ask(request, None).await
+    }
+
+    /// The same with a body to send, which must be safe to send twice: if a pooled connection turns out to be closed, it is.
+    /// No redirect is followed, since a body is not for whoever upstream names.
+    ///
+    /// # Errors
+    /// See [`Error`]; a status is none, except those of redirects.
+    pub async fn post(&self, request: Request, content_type: &str, body: Bytes) -> Result<Response, Error> {
+        self.ask(request, Some(Post::new(content_type, body)?)).await
+    }
+
+    async fn ask(&self, request: Request, post: Option<Post>) -> Result<Response, Error> {
         request.checked_headers()?;
         let (reply, answer) = oneshot::channel();
-        let sent = self.jobs.send(Job::Get(request, reply));
+        let sent = self.jobs.send(Job::Ask(request, post, reply));
         sent.map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
     }
@@ -178,7 +192,7 @@ fn run(runtime: &runtime::Runtime, shared: Arc<Shared>, mut inbox: mpsc::Unbound
         while let Some(job) = inbox.recv().await {
             let engine = Rc::clone(&engine);
             match job {
-                Job::Get(request, reply) => tokio::task::spawn_local(get(engine, request, reply)),
+                Job::Ask(request, post, reply) => tokio::task::spawn_local(ask(engine, request, post, reply)),
                 Job::Probe(url, reply) => tokio::task::spawn_local(async move {
                     // Nobody left to tell.
                     let _ = reply.send(probe::probe(&engine, url).await);
@@ -189,9 +203,14 @@ fn run(runtime: &runtime::Runtime, shared: Arc<Shared>, mut inbox: mpsc::Unbound
     runtime.block_on(tasks);
 }
 
-async fn get(engine: Rc<Engine>, request: Request, mut reply: oneshot::Sender<Result<Response, Error>>) {
+async fn ask(
+    engine: Rc<Engine>,
+    request: Request,
+    post: Option<Post>,
+    mut reply: oneshot::Sender<Result<Response, Error>>,
+) {
     let arrived = tokio::select! {
-        arrived = until_deadline(&engine, &request) => arrived,
+        arrived = until_deadline(&engine, &request, post.as_ref()) => arrived,
         () = reply.closed() => return,
     };
     match arrived {
@@ -209,8 +228,12 @@ async fn get(engine: Rc<Engine>, request: Request, mut reply: oneshot::Sender<Re
     }
 }
 
-async fn until_deadline(engine: &Engine, request: &Request) -> Result<crate::engine::Arrived, Error> {
-    let asking = engine.get(request);
+async fn until_deadline(
+    engine: &Engine,
+    request: &Request,
+    post: Option<&Post>,
+) -> Result<crate::engine::Arrived, Error> {
+    let asking = engine.ask(request, post);
     let Some(deadline) = request.deadline else {
         return asking.await;
     };

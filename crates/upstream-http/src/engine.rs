@@ -6,7 +6,7 @@ use awc::{
     Client, ClientRequest, ClientResponse,
     error::{ConnectError, SendRequestError},
     http::{
-        StatusCode, Uri, Version,
+        Method, StatusCode, Uri, Version,
         header::{self, TRANSFER_ENCODING},
     },
 };
@@ -18,6 +18,7 @@ use crate::{
     connect::{ATTEMPT, Attempt, Connector, Dialler, tls_error},
     head::Head,
     redirect::redirect,
+    request::Post,
 };
 
 /// A response whose head has been judged and whose body is still to come.
@@ -62,15 +63,22 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn get(&self, request: &Request) -> Result<Arrived, Error> {
+    pub(crate) async fn ask(&self, request: &Request, post: Option<&Post>) -> Result<Arrived, Error> {
         let mut url = request.url.clone();
         let mut hops = 0;
         loop {
             self.shared.tls.check(&url)?;
-            let (response, attempt) = self.ask(&url, request).await?;
+            let (response, attempt) = self.ask_once(&url, request, post).await?;
             let Some(next) = redirect(&url, &response)? else {
                 return self.accept(&url, request, response, attempt);
             };
+            if post.is_some() {
+                return Err(Error::Redirect {
+                    url: url.shown(),
+                    target: next.shown(),
+                    reason: "what is posted is sent nowhere else".to_owned(),
+                });
+            }
             hops += 1;
             if hops > self.shared.config.max_redirects {
                 return Err(Error::Redirect {
@@ -109,7 +117,12 @@ impl Engine {
 
     /// One hop, asked again at most once because a pooled connection had been closed, and at most once because awc's own TLS hides where an
     /// HTTP/1.1 body ends.
-    async fn ask(&self, url: &UpstreamUrl, request: &Request) -> Result<(ClientResponse, Rc<Attempt>), Error> {
+    async fn ask_once(
+        &self,
+        url: &UpstreamUrl,
+        request: &Request,
+        post: Option<&Post>,
+    ) -> Result<(ClientResponse, Rc<Attempt>), Error> {
         let route = self.shared.proxies.choose(url);
         self.dialler.check_proxied(url, &route)?;
         let mut how = How {
@@ -119,7 +132,7 @@ impl Engine {
         let mut may_retry = true;
         loop {
             let attempt = Attempt::new(url.clone(), route.clone());
-            let sent = self.send(&attempt, request, how).await;
+            let sent = self.send(&attempt, request, post, how).await;
             match sent {
                 Err(error @ Error::Disconnected { .. }) if may_retry && attempt.was_pooled() => {
                     log::debug!("{} is asked again: {error}", url.shown());
@@ -152,11 +165,24 @@ impl Engine {
                 || self.without_http2.borrow().contains(url.authority()))
     }
 
-    async fn send(&self, attempt: &Rc<Attempt>, request: &Request, how: How) -> Result<ClientResponse, Error> {
+    async fn send(
+        &self,
+        attempt: &Rc<Attempt>,
+        request: &Request,
+        post: Option<&Post>,
+        how: How,
+    ) -> Result<ClientResponse, Error> {
         let url = &attempt.url;
         let ask = self.compose(attempt, request, how)?;
+        let ask = match post {
+            None => ask.send(),
+            Some(post) => {
+                let ask = ask.method(Method::POST).content_type(post.content_type.clone());
+                ask.send_body(post.body.clone())
+            }
+        };
         let waited = self.shared.config.head_timeout;
-        let sent = ATTEMPT.scope(Rc::clone(attempt), tokio::time::timeout(waited, ask.send()));
+        let sent = ATTEMPT.scope(Rc::clone(attempt), tokio::time::timeout(waited, ask));
         let response = match sent.await {
             Ok(sent) => sent.map_err(|error| send_error(error, attempt))?,
             Err(_) => {

@@ -7,7 +7,7 @@ use awc::{
     http::{
         Version,
         header::{
-            CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED, RETRY_AFTER,
+            CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED, RETRY_AFTER,
             TRANSFER_ENCODING,
         },
     },
@@ -29,6 +29,8 @@ pub struct Response {
     pub etag: Option<String>,
     /// Printable ASCII of at most 64 bytes.
     pub last_modified: Option<String>,
+    /// What the body is said to be, without parameters; printable ASCII of at most 128 bytes.
+    pub content_type: Option<String>,
     /// How long to wait before asking again, whether it was given in seconds or as a date; at most a day.
     pub retry_after: Option<Duration>,
     /// Where the answer came from, after redirects.
@@ -44,6 +46,7 @@ pub(crate) struct Head {
     content_length: Option<u64>,
     etag: Option<String>,
     last_modified: Option<String>,
+    content_type: Option<String>,
     retry_after: Option<Duration>,
     url: UpstreamUrl,
     pub framing: Framing,
@@ -75,6 +78,8 @@ impl Head {
             content_length,
             etag: printable(headers, &ETAG, 256),
             last_modified: printable(headers, &LAST_MODIFIED, 64),
+            content_type: printable(headers, &CONTENT_TYPE, 128)
+                .and_then(|value| value.split(';').next().map(|kind| kind.trim().to_owned())),
             retry_after: printable(headers, &RETRY_AFTER, 64).and_then(|value| wait(&value)),
             url: url.clone(),
             framing,
@@ -87,6 +92,7 @@ impl Head {
             content_length: self.content_length,
             etag: self.etag,
             last_modified: self.last_modified,
+            content_type: self.content_type,
             retry_after: self.retry_after,
             url: self.url,
             body,

@@ -86,7 +86,7 @@ async fn steps(engine: &Engine, probe: &mut Probe) -> Result<u16, Error> {
     }
     let mut request = Request::get(probe.url.clone(), u64::MAX);
     request.fresh_connection = true;
-    let arrived = engine.get(&request).await?;
+    let arrived = engine.ask(&request, None).await?;
     Ok(arrived.response.status().as_u16())
 }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use awc::http::header::{HeaderName, HeaderValue};
+use bytes::Bytes;
 
 use crate::{Error, UpstreamUrl};
 
@@ -24,10 +25,10 @@ const RESERVED: [&str; 14] = [
     "user-agent",
 ];
 
-/// A GET.
+/// A GET, or all of a POST but its body.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What to get.
+    /// What to ask.
     pub url: UpstreamUrl,
     /// Headers to send along, also after a redirect: `If-None-Match`, `Accept` and the like. Those that frame a message,
     /// name the client or carry a secret are refused.
@@ -61,6 +62,20 @@ impl Request {
 
     pub(crate) fn checked_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Error> {
         self.headers.iter().map(checked).collect()
+    }
+}
+
+/// What turns a request into a POST.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    pub content_type: HeaderValue,
+    pub body: Bytes,
+}
+
+impl Post {
+    pub(crate) fn new(content_type: &str, body: Bytes) -> Result<Self, Error> {
+        let (_, content_type) = checked(&("content-type".to_owned(), content_type.to_owned()))?;
+        Ok(Self { content_type, body })
     }
 }
 

@@ -3,6 +3,7 @@
 mod bodies;
 mod connections;
 mod http2;
+mod posts;
 mod proxies;
 mod redirects;
 mod server;
