@@ -1,0 +1,126 @@
+//! Which ranges of the log make a pack, and which entries of them stay out.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{Need, client::Client};
+use crate::{
+    SideBand,
+    pack_log::{Base, History, Place, View},
+};
+
+/// A pack that will be sent: ranges of the log as it was when the request came.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) view: Arc<View>,
+    pub(crate) side_band: SideBand,
+    /// Sent first.
+    snapshot: Option<u32>,
+    /// Then the ordinary ranges of these commits.
+    commits: Range<u32>,
+    /// Entries that stay out, sorted.
+    skipped: Vec<u64>,
+    objects: u32,
+}
+
+impl Plan {
+    pub(super) fn new(view: &Arc<View>, client: &Client, need: &Need, side_band: SideBand) -> Plan {
+        let mut plan = Plan {
+            view: Arc::clone(view),
+            side_band,
+            snapshot: None,
+            commits: 0..0,
+            skipped: Vec::new(),
+            objects: 0,
+        };
+        if let (Some((first, _)), Some((_, last))) = (need.rows.first(), need.rows.last()) {
+            plan.choose(client, *first, *last);
+            plan.skip_commits(&need.rows);
+            plan.skip_repeats();
+            plan.skipped.sort_unstable();
+        }
+        let all: u64 = plan.places().map(|place| plan.history().segment(place).len()).sum();
+        let objects = all - plan.skipped.len() as u64;
+        plan.objects = u32::try_from(objects).expect("a log has far fewer than 2^32 objects");
+        plan
+    }
+
+    /// The shortest row of ranges that holds what commits `first` to `last` have and the client lacks.
+    fn choose(&mut self, client: &Client, first: u32, last: u32) {
+        if let Some(had) = client.newest_before(first) {
+            // Each range holds what its tree has and the one before it lacks, so those behind `had` are enough.
+            self.commits = had + 1..last + 1;
+            return;
+        }
+        let base = self.history().base(first).expect("wants without a base are refused");
+        self.commits = match base {
+            Base { commit, snapshot: None } => commit..last + 1,
+            Base { commit, .. } => commit + 1..last + 1,
+        };
+        self.snapshot = base.snapshot;
+    }
+
+    /// Commits on the way that the client did not ask for stay out: it may lack their parents.
+    fn skip_commits(&mut self, rows: &[(u32, u32)]) {
+        let history = self.view.history();
+        let mut rows = rows.iter().peekable();
+        let mut skipped = Vec::new();
+        for place in self.places() {
+            let commit = history.owner(place);
+            while rows.next_if(|(_, last)| *last < commit).is_some() {}
+            if rows.peek().is_none_or(|(first, _)| *first > commit) {
+                skipped.push(history.segment(place).start);
+            }
+        }
+        self.skipped = skipped;
+    }
+
+    /// Of an object that is in several of the ranges, the first copy is sent.
+    fn skip_repeats(&mut self) {
+        let sent = |place| match place {
+            Place::Snapshot(number) => self.snapshot == Some(number),
+            Place::Commit(number) => self.commits.contains(&number),
+        };
+        let mut skipped = Vec::new();
+        for copies in self.history().repeats.values() {
+            let order = |place| matches!(place, Place::Commit(_));
+            let mut here: Vec<_> = copies.iter().filter(|copy| sent(copy.place)).collect();
+            here.sort_unstable_by_key(|copy| (order(copy.place), copy.entry));
+            skipped.extend(here.iter().skip(1).map(|copy| copy.entry));
+        }
+        self.skipped.append(&mut skipped);
+    }
+
+    fn history(&self) -> &History {
+        self.view.history()
+    }
+
+    /// The ranges in the order in which they are sent.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        self.snapshot
+            .map(Place::Snapshot)
+            .into_iter()
+            .chain(self.commits.clone().map(Place::Commit))
+    }
+
+    pub(crate) fn skips(&self, entry: u64) -> bool {
+        self.skipped.binary_search(&entry).is_ok()
+    }
+
+    /// How many objects the pack has.
+    pub fn objects(&self) -> u32 {
+        self.objects
+    }
+
+    /// How many deflated bytes are read for it: about the size of the pack.
+    pub fn payload_bytes(&self) -> u64 {
+        let segments = self.places().map(|place| *self.history().segment(place));
+        segments
+            .map(|segment| segment.payload_end - segment.payload_start)
+            .sum()
+    }
+
+    /// Whether the client gets all of a tree, and not just what changed.
+    pub fn is_clone(&self) -> bool {
+        self.snapshot.is_some() || (!self.commits.is_empty() && self.commits.start == 0)
+    }
+}
