@@ -41,6 +41,11 @@ impl AbsentNames {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+        self.order.clear();
+    }
+
     /// Whether upstream said less than `max_age` ago that it has no such crate.
     pub(crate) fn contains(&self, path: &IndexPath, now: SystemTime, max_age: Duration) -> bool {
         self.known.get(path).is_some_and(|(at, _)| younger(*at, now, max_age))

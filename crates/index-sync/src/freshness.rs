@@ -76,6 +76,11 @@ impl Freshness {
         self.absent.forget(path);
     }
 
+    /// The whole index has come: what was absent may be there.
+    pub(crate) fn forget_all_absent(&mut self) {
+        self.absent.clear();
+    }
+
     /// Lets a request through, or says what failed a moment ago. `insist` lets every one through.
     pub(crate) fn admit(&mut self, asked: &Asked, now: SystemTime, insist: bool) -> Result<Ticket, Arc<str>> {
         if !insist && self.upstream.is_open(now) {

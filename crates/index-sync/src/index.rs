@@ -1,10 +1,12 @@
 mod answer;
 mod asking;
+mod bring;
 mod config_json;
+mod follow;
 mod refresh;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use metadata_db::{DecisionsDb, MetadataDb};
@@ -12,7 +14,9 @@ use registry::{Checksum, CrateName, CrateVersion, IndexPath, UpstreamConfig};
 use tokio::runtime::Handle;
 use upstream_http::UpstreamHttp;
 
+use crate::following::Following;
 use crate::freshness::{Asked, Freshness};
+pub use follow::Difference;
 use crate::memory::locked;
 use crate::publisher::Publisher;
 use crate::single_flight::SingleFlight;
@@ -40,6 +44,7 @@ struct Inner {
     decisions: Arc<DecisionsDb>,
     upstream: Option<UpstreamSparse>,
     kept_or_served: KeptOrServed,
+    following: OnceLock<Arc<Following>>,
     mode: Mutex<Mode>,
     freshness: Mutex<Freshness>,
     flights: Arc<SingleFlight<Asked>>,
@@ -97,6 +102,7 @@ impl Index {
             decisions,
             upstream,
             kept_or_served,
+            following: OnceLock::new(),
             mode: Mutex::new(Mode::Online),
             flights: Arc::new(SingleFlight::new()),
             upstream_config: Mutex::new(None),
@@ -202,6 +208,9 @@ impl Index {
     /// Says when upstream is asked from now on.
     pub fn set_mode(&self, mode: Mode) {
         *locked(&self.inner.mode) = mode;
+        if let Some(following) = self.inner.following.get() {
+            following.wake.notify_one();
+        }
     }
 
     /// When upstream is asked. [`Mode::Online`] at first.
@@ -243,6 +252,9 @@ impl Index {
 
     /// Commits what waits, and takes nothing more. What is published stays readable.
     pub async fn shutdown(&self) {
+        if let Some(following) = self.inner.following.get() {
+            following.stop.now();
+        }
         self.inner.publisher.shutdown().await;
     }
 }

@@ -135,6 +135,16 @@ impl Memory {
             .collect()
     }
 
+    /// The order of the newest change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// How many of the changes up to that one wait.
+    pub(crate) fn waiting_up_to(&self, change: u64) -> usize {
+        self.pending.values().filter(|pending| pending.place <= change).count()
+    }
+
     /// Forgets what was committed, but not what changed again since.
     pub(crate) fn committed(&mut self, batch: &[(IndexPath, Pending)]) {
         for (path, committed) in batch {

@@ -1,11 +1,13 @@
+mod from_git;
 mod lines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metadata_db::{DecisionKind, DecisionRow, UpstreamState};
 use registry::{Checksum, Decision, Decisions, IndexFile, IndexLine, IndexPath, published_lines};
 
 use crate::report::Report;
+pub(crate) use from_git::merge_git;
 use lines::{InForce, by_version, differences, in_force};
 
 /// What upstream said about one index file.
@@ -62,6 +64,8 @@ struct Working<'a> {
     rows: BTreeMap<&'a str, &'a DecisionRow>,
     keep: BTreeMap<String, Vec<u8>>,
     missing: BTreeMap<String, i64>,
+    /// Versions that upstream lists and that stay removed.
+    omit: BTreeSet<String>,
     gone: Vec<(&'a str, InForce<'a>)>,
     outcome: Outcome,
 }
@@ -99,6 +103,7 @@ impl<'a> Working<'a> {
             rows: input.decisions.iter().map(|row| (row.vers.as_str(), row)).collect(),
             keep: BTreeMap::new(),
             missing: BTreeMap::new(),
+            omit: BTreeSet::new(),
             gone: Vec::new(),
             outcome: Outcome {
                 published: Vec::new(),
@@ -239,11 +244,9 @@ impl<'a> Working<'a> {
         let path = self.input.path;
         self.outcome.published = match self.input.answer {
             Answer::Lines { bytes, .. } => {
-                let decisions: Decisions = self
-                    .keep
-                    .into_iter()
-                    .map(|(vers, raw)| (vers, Decision::Keep(raw)))
-                    .collect();
+                let kept = self.keep.into_iter().map(|(vers, raw)| (vers, Decision::Keep(raw)));
+                let omitted = self.omit.into_iter().map(|vers| (vers, Decision::Omit));
+                let decisions: Decisions = kept.chain(omitted).collect();
                 published_lines(bytes, path, &decisions)
             }
             // What stays of a crate that upstream lacks stays as and where it is.

@@ -8,7 +8,8 @@ use registry::IndexPath;
 
 use crate::{BlobId, CommitId, Error, TreeId};
 pub(crate) use trees::{commit, entries, object, tip_at};
-use trees::{compare, entry, tree_of, walk};
+pub(crate) use trees::entry;
+use trees::{compare, tree_of, walk};
 
 /// A file of the published tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +141,16 @@ impl PublishedTree {
         drop(current);
         self.idle().clear();
         Ok(())
+    }
+
+    /// The directory of the repository.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// A blob's content, whether it is published or not.
+    pub(crate) fn blob(&self, id: BlobId) -> Result<Vec<u8>, Error> {
+        self.with_git(|git| Ok(object(git, id.into())?.detach().data))
     }
 
     /// The commit that is published; none before the first one.

@@ -1,5 +1,6 @@
 mod commit_thread;
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -7,12 +8,14 @@ use std::time::Instant;
 
 use metadata_db::{MetadataDb, UpstreamState};
 use registry::IndexPath;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::index::Clock;
 use crate::memory::{Memory, Remembered, locked};
-use crate::{Error, IndexEntry, Repository};
+use crate::repository::RawChange;
+use crate::{CommitId, Error, IndexEntry, Repository};
 use commit_thread::Thread;
+pub(crate) use commit_thread::with_upstream;
 
 /// What the publisher has done so far.
 #[derive(Debug, Clone, Default)]
@@ -22,10 +25,33 @@ pub(crate) struct Progress {
     ended: bool,
 }
 
+/// The end of a round of following git.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Round {
+    upstream: CommitId,
+    /// Files beside the index.
+    raw: Vec<RawChange>,
+    /// The newest change of the round: it is over once that and all before it are committed.
+    last_change: u64,
+    since: Instant,
+}
+
+/// Something to be done with the repository between two commits.
+struct Errand(Box<dyn FnOnce(&mut Repository) + Send>);
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Errand")
+    }
+}
+
 #[derive(Debug)]
 struct Work {
     memory: Memory,
     config_json: Option<(Vec<u8>, Instant)>,
+    /// A round of following git whose last change is to be committed.
+    round: Option<Round>,
+    errands: Vec<Errand>,
     /// Do not wait for more changes: memory is full.
     hurry: bool,
     stopping: bool,
@@ -60,6 +86,8 @@ impl Publisher {
             work: Mutex::new(Work {
                 memory: Memory::new(config.memory_bytes),
                 config_json: None,
+                round: None,
+                errands: Vec::new(),
                 hurry: false,
                 stopping: false,
             }),
@@ -143,6 +171,57 @@ impl Publisher {
         self.desk.wake.notify_all();
     }
 
+    /// Has something done by the one that may write, between two commits.
+    pub(crate) async fn with_repository<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce(&mut Repository) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, done) = oneshot::channel();
+        {
+            let mut work = locked(&self.desk.work);
+            if work.stopping {
+                return Err(Error::Stopped);
+            }
+            work.errands.push(Errand(Box::new(|repository| {
+                // Who asked may have left.
+                let _ = sender.send(errand(repository));
+            })));
+        }
+        self.desk.wake.notify_all();
+        done.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Waits until all that was submitted is committed, with `raw` and the name of the commit it came from in the last
+    /// commit. After a failure it is still tried again.
+    pub(crate) async fn finish_round(&self, upstream: CommitId, raw: Vec<RawChange>) -> Result<(), Error> {
+        let mut progress = self.desk.progress.subscribe();
+        {
+            let mut work = locked(&self.desk.work);
+            let (last_change, since) = (work.memory.changes(), Instant::now());
+            work.round = Some(Round {
+                upstream,
+                raw,
+                last_change,
+                since,
+            });
+            work.hurry = true;
+        }
+        self.desk.wake.notify_all();
+        loop {
+            progress.borrow_and_update();
+            if locked(&self.desk.work).round.as_ref().is_none_or(|round| round.upstream != upstream) {
+                return Ok(());
+            }
+            if progress.borrow().ended {
+                return Err(Error::Stopped);
+            }
+            progress.changed().await.map_err(|_| Error::Stopped)?;
+            if let Some(why) = progress.borrow_and_update().failed.clone() {
+                return Err(Error::NotCommitted { why });
+            }
+        }
+    }
+
     /// Waits until no change of `path` waits for its commit.
     pub(crate) async fn committed(&self, path: &IndexPath) -> Result<(), Error> {
         let mut progress = self.desk.progress.subscribe();
@@ -167,6 +246,12 @@ impl Publisher {
         let mut progress = self.desk.progress.subscribe();
         // The sender lives as long as we do.
         let _ = progress.wait_for(|progress| progress.ended).await;
+    }
+
+    /// The files that wait for their commit.
+    pub(crate) fn pending_paths(&self) -> Vec<IndexPath> {
+        let work = locked(&self.desk.work);
+        work.memory.batch(usize::MAX).into_iter().map(|(path, _)| path).collect()
     }
 
     /// How many files wait for their commit, and what memory holds in bytes.

@@ -5,6 +5,7 @@ mod reachable;
 mod retired;
 mod storage;
 mod upkeep;
+mod upstream;
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,13 +19,15 @@ use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
 
 use crate::durable::replace_file;
 use crate::published::{commit, entries, object, open_git, tip_at};
+use crate::upstream_git::remove_fetch_dir;
 use crate::{CommitId, Error, PublishedTree, Tip, TreeFile, TreeId};
 use new_object::NewObject;
-use pack_writer::StagedPack;
+pub(crate) use pack_writer::{StagedPack, fetched_pack};
 use retired::RetiredPacks;
 use storage::Storage;
 use upkeep::Measured;
 pub use upkeep::Upkeep;
+pub(crate) use upstream::{Leaf, RawChange, tree_diff, upstream_commit};
 
 /// One file of the index, as it shall be from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +93,7 @@ impl Repository {
     /// No other writer may be there. A repository that lacks what its branch needs is [`Error::Damaged`].
     pub fn open(dir: &Path, limits: RepositoryLimits) -> Result<Self, Error> {
         layout::sweep(dir)?;
+        remove_fetch_dir(dir)?;
         layout::init(dir)?;
         let published = PublishedTree::open(dir, limits.slots())?;
         let (storage, retired) = load(dir, &published, limits.slots())?;
@@ -113,7 +117,18 @@ impl Repository {
     ///
     /// Gives none, and publishes nothing, if that leaves the index as it is. `time_unix` is in seconds since 1970.
     pub fn commit(&mut self, changes: &[Change], message: &str, time_unix: i64) -> Result<Option<CommitId>, Error> {
-        self.guarded(|repository| repository.commit_whole(changes, message, time_unix))
+        self.commit_raw(changes, &[], message, time_unix)
+    }
+
+    /// The same with files that stand in the tree as upstream has them.
+    pub(crate) fn commit_raw(
+        &mut self,
+        changes: &[Change],
+        raw: &[RawChange],
+        message: &str,
+        time_unix: i64,
+    ) -> Result<Option<CommitId>, Error> {
+        self.guarded(|repository| repository.commit_whole(changes, raw, message, time_unix))
     }
 
     /// After a failure, what we think is on disk may be wrong: the next call begins as a new start does.
@@ -130,9 +145,15 @@ impl Repository {
         Ok(done)
     }
 
-    fn commit_whole(&mut self, changes: &[Change], message: &str, time: i64) -> Result<Option<CommitId>, Error> {
+    fn commit_whole(
+        &mut self,
+        changes: &[Change],
+        raw: &[RawChange],
+        message: &str,
+        time: i64,
+    ) -> Result<Option<CommitId>, Error> {
         let tip = self.published.tip()?;
-        let (tree, mut objects) = self.published.with_git(|git| edited(git, tip.as_ref(), changes))?;
+        let (tree, mut objects) = self.published.with_git(|git| edited(git, tip.as_ref(), changes, raw))?;
         let before = tip.as_ref().map_or(ObjectId::empty_tree(Sha1).into(), |tip| tip.tree);
         if tree == before {
             return Ok(None);
@@ -255,6 +276,7 @@ fn edited<'a>(
     git: &gix::Repository,
     tip: Option<&Tip>,
     changes: &'a [Change],
+    raw: &[RawChange],
 ) -> Result<(TreeId, Vec<NewObject<'a>>), Error> {
     let change = || Error::git("change the tree");
     let root = match tip {
@@ -279,6 +301,14 @@ fn edited<'a>(
                 editor.upsert(parts, EntryKind::Blob, id).map_err(change())?
             }
         };
+    }
+    for RawChange { path, leaf } in raw {
+        let parts = path.split('/').map(gix::bstr::BStr::new);
+        match leaf {
+            None => editor.remove_leaf(parts),
+            Some(leaf) => editor.upsert(parts, leaf.kind, leaf.id),
+        }
+        .map_err(change())?;
     }
     let root = editor.write(|tree| -> Result<ObjectId, Error> {
         let tree = NewObject::tree(tree)?;

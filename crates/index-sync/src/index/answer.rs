@@ -60,6 +60,14 @@ impl Before {
 }
 
 impl Good {
+    /// Whether upstream has sent this body before: what changed here since, another source changed.
+    pub(super) fn is_last_body(&self) -> bool {
+        match (&self.body, &self.before.state) {
+            (Some(body), Some(state)) => self.before.published.is_some() && *Checksum::of(body).as_bytes() == state.digest,
+            _ => false,
+        }
+    }
+
     /// Whether this is the body that was merged last.
     pub(super) fn is_same_body(&self) -> bool {
         match (&self.body, &self.before.state) {

@@ -58,6 +58,7 @@ impl Inner {
             }),
             (Ask::Never, _) | (_, Mode::Offline) => Ok(false),
             (Ask::IfOld, Mode::Fallback) if is_here => Ok(false),
+            (Ask::IfOld, _) if is_here && self.follows_git() => Ok(false),
             (Ask::IfOld, _) => Ok(can_ask && is_old),
         }
     }

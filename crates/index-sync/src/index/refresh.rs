@@ -17,7 +17,7 @@ use crate::{Error, IndexEntry};
 
 /// So many whole crates may be removed within an hour, or one in a hundred if that is more.
 const REMOVED_CRATES_PER_HOUR: u64 = 10;
-const HOUR_SECS: i64 = 3600;
+pub(super) const HOUR_SECS: i64 = 3600;
 
 impl Inner {
     /// One request, from the question to what is published.
@@ -95,14 +95,15 @@ impl Inner {
         if good.body.is_none() && good.before.is_nothing() {
             return self.note_absent(good).await;
         }
-        if good.is_same_body() {
+        let is_old_news = self.follows_git() && good.is_last_body();
+        if good.is_same_body() || is_old_news {
             return self.note_same(good).await;
         }
         self.take(good).await
     }
 
     /// What is known now. Nobody else changes it before this request has ended.
-    async fn before(self: &Arc<Self>, path: &IndexPath) -> Result<Before, Failure> {
+    pub(super) async fn before(self: &Arc<Self>, path: &IndexPath) -> Result<Before, Failure> {
         let published = self.here(path).await.map_err(internal)?;
         let (inner, path) = (Arc::clone(self), path.clone());
         let read = move || {
@@ -164,7 +165,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let work = move || Ok((inner.merged(&good, false)?, good));
         let (outcome, good) = self.blocking(work).await.map_err(internal)?;
-        if !outcome.lacks_some || self.refreshed(Asked::Config, true, false).await.is_err() {
+        if !outcome.lacks_some || self.follows_git() || self.refreshed(Asked::Config, true, false).await.is_err() {
             return self.publish(good, outcome).await;
         }
         let _alone = self.removals.lock().await;
@@ -200,26 +201,17 @@ impl Inner {
     }
 
     fn may_remove_crate(&self, now_unix: i64) -> Result<bool, Error> {
-        let limit = REMOVED_CRATES_PER_HOUR.max(self.publisher.files() / 100);
-        Ok(self.decisions.removed_crates_since(now_unix - HOUR_SECS)? < limit)
+        Ok(self.decisions.removed_crates_since(now_unix - HOUR_SECS)? < self.removals_per_hour())
+    }
+
+    pub(super) fn removals_per_hour(&self) -> u64 {
+        REMOVED_CRATES_PER_HOUR.max(self.publisher.files() / 100)
     }
 
     /// First the decisions, which are truth, then the file, then what is remembered of upstream.
     async fn publish(self: &Arc<Self>, good: Good, outcome: Outcome) -> Result<(), Failure> {
         let path = good.path;
-        for report in &outcome.reports {
-            report.log(&path);
-        }
-        self.changed_lines
-            .fetch_add(outcome.changed_lines as u64, Ordering::Relaxed);
-        if !outcome.put.is_empty() || !good.before.decisions.is_empty() {
-            let (inner, path) = (Arc::clone(self), path.clone());
-            let decide = move || {
-                inner.decisions.put_all(&path, &outcome.put, &outcome.delete)?;
-                inner.count_held()
-            };
-            self.blocking(decide).await.map_err(internal)?;
-        }
+        self.decide(&path, &good.before, &outcome).await?;
         locked(&self.freshness).forget_absent(&path);
         let before = good.before.published.as_ref().map_or(&b""[..], |entry| &entry.bytes);
         if before == outcome.published {
@@ -230,6 +222,30 @@ impl Inner {
             .submit(&path, entry, outcome.state)
             .await
             .map_err(internal)
+    }
+
+    /// Reports what the merge found, and writes down what it decided.
+    pub(super) async fn decide(
+        self: &Arc<Self>,
+        path: &IndexPath,
+        before: &Before,
+        outcome: &Outcome,
+    ) -> Result<(), Failure> {
+        for report in &outcome.reports {
+            report.log(path);
+        }
+        self.changed_lines
+            .fetch_add(outcome.changed_lines as u64, Ordering::Relaxed);
+        if outcome.put.is_empty() && before.decisions.is_empty() {
+            return Ok(());
+        }
+        let (inner, path) = (Arc::clone(self), path.clone());
+        let (put, delete) = (outcome.put.clone(), outcome.delete.clone());
+        let decide = move || {
+            inner.decisions.put_all(&path, &put, &delete)?;
+            inner.count_held()
+        };
+        self.blocking(decide).await.map_err(internal)
     }
 
     async fn set_state(self: &Arc<Self>, path: IndexPath, state: Option<UpstreamState>) -> Result<(), Failure> {
@@ -253,13 +269,13 @@ impl Inner {
         Ok(())
     }
 
-    fn now_unix(&self) -> i64 {
+    pub(super) fn now_unix(&self) -> i64 {
         let now = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
     }
 }
 
-fn internal(error: impl Into<Error>) -> Failure {
+pub(super) fn internal(error: impl Into<Error>) -> Failure {
     let why = with_sources(&error.into());
     log::error!("failed to bring in an answer of upstream: {why}");
     Failure::of_one(why)

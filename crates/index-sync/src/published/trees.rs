@@ -61,7 +61,7 @@ pub(crate) fn entries(git: &gix::Repository, id: ObjectId) -> Result<BTreeMap<St
 }
 
 /// What is at `path`, if it is a file.
-pub(super) fn entry(git: &gix::Repository, root: TreeId, path: &str) -> Result<Option<ObjectId>, Error> {
+pub(crate) fn entry(git: &gix::Repository, root: TreeId, path: &str) -> Result<Option<ObjectId>, Error> {
     let mut id = root.into();
     let mut parts = path.split('/').peekable();
     while let Some(part) = parts.next() {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use metadata_db::{MetadataDb, UpstreamState};
 use registry::IndexPath;
 
-use super::Desk;
+use super::{Desk, Errand, Round};
 use crate::index::Clock;
 use crate::memory::{Pending, locked};
 use crate::upstream_sparse::with_sources;
-use crate::{Change, Error, IndexEntry, PublishedTree, Repository, TreeFile};
+use crate::{Change, CommitId, Error, IndexEntry, PublishedTree, Repository, TreeFile};
 
 /// The most files in one commit, so that none takes long; the rest follows at once.
 const BATCH_FILES: usize = 500;
@@ -19,12 +19,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 struct Batch {
     files: Vec<(IndexPath, Pending)>,
     config_json: Option<(Vec<u8>, Instant)>,
+    round: Option<Round>,
+}
+
+/// What is to be done next.
+enum Due {
+    Errands(Vec<Errand>),
+    Commit(Batch),
 }
 
 impl Batch {
-    fn message(&self) -> String {
+    /// With the commit of upstream's git repository that the index has come to, if it is followed.
+    fn message(&self, upstream: Option<CommitId>) -> String {
+        let what = self.what();
+        upstream.map_or_else(|| what.clone(), |upstream| with_upstream(&what, upstream))
+    }
+
+    fn what(&self) -> String {
         match (self.files.len(), self.config_json.is_some()) {
-            (0, _) => "Set config.json".to_owned(),
+            (0, true) => "Set config.json".to_owned(),
+            (0, false) => "Follow upstream".to_owned(),
             (1, false) => format!("Publish {}", self.files[0].0.file_name()),
             (files, false) => format!("Publish {files} index files"),
             (files, true) => format!("Set config.json and publish {files} index files"),
@@ -46,6 +60,11 @@ impl Batch {
     }
 }
 
+/// A commit's message that names the commit of upstream that it came from.
+pub(crate) fn with_upstream(what: &str, upstream: CommitId) -> String {
+    format!("{what}\n\nUpstream-Commit: {upstream}\n")
+}
+
 pub(super) struct Thread {
     pub(super) desk: Arc<Desk>,
     pub(super) repository: Repository,
@@ -61,7 +80,14 @@ impl Thread {
         let _end = End(Arc::clone(&self.desk));
         self.upkeep();
         let (mut failures, mut not_before) = (0u32, Instant::now());
-        while let Some(batch) = self.next_batch(not_before) {
+        while let Some(due) = self.next_batch(not_before) {
+            let batch = match due {
+                Due::Commit(batch) => batch,
+                Due::Errands(errands) => {
+                    self.run_errands(errands);
+                    continue;
+                }
+            };
             match self.commit(&batch) {
                 Ok(()) => {
                     failures = 0;
@@ -87,13 +113,17 @@ impl Thread {
     }
 
     /// Waits until a batch is due; `None` when all is committed and the end has come.
-    fn next_batch(&self, not_before: Instant) -> Option<Batch> {
+    fn next_batch(&self, not_before: Instant) -> Option<Due> {
         let mut work = locked(&self.desk.work);
         loop {
+            if !work.errands.is_empty() {
+                return Some(Due::Errands(std::mem::take(&mut work.errands)));
+            }
             let waiting = work.memory.waiting_since();
             let since = waiting
                 .into_iter()
                 .chain(work.config_json.as_ref().map(|(_, since)| *since))
+                .chain(work.round.as_ref().map(|round| round.since))
                 .min();
             let now = Instant::now();
             let wait = match since {
@@ -119,24 +149,54 @@ impl Thread {
                 }
             };
         }
-        work.hurry = false;
-        Some(Batch {
-            files: work.memory.batch(BATCH_FILES),
-            config_json: work.config_json.clone(),
-        })
+        let files = work.memory.batch(BATCH_FILES);
+        let is_last = |round: &&Round| work.memory.waiting_up_to(round.last_change) <= files.len();
+        let round = work.round.as_ref().filter(is_last).cloned();
+        work.hurry = work.round.is_some() && round.is_none();
+        let config_json = work.config_json.clone();
+        Some(Due::Commit(Batch {
+            files,
+            config_json,
+            round,
+        }))
+    }
+
+    fn run_errands(&mut self, errands: Vec<Errand>) {
+        let commit = |tree: &PublishedTree| tree.tip().ok().flatten().map(|tip| tip.commit);
+        let before = commit(&self.tree);
+        for Errand(errand) in errands {
+            errand(&mut self.repository);
+        }
+        if commit(&self.tree) == before {
+            return;
+        }
+        match self.tree.count_files() {
+            Ok(files) => self.desk.files.store(files as u64, Ordering::Relaxed),
+            Err(error) => log::warn!("failed to count the index files: {}", with_sources(&error)),
+        }
+        self.upkeep();
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
         let time = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_unix = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let difference = self.difference(batch)?;
-        let commit = self.repository.commit(&batch.changes(), &batch.message(), time_unix)?;
+        let upstream = match &batch.round {
+            Some(round) => Some(round.upstream),
+            None => self.repository.upstream()?,
+        };
+        let raw = batch.round.as_ref().map_or(&[][..], |round| &round.raw);
+        let message = batch.message(upstream);
+        let commit = self.repository.commit_raw(&batch.changes(), raw, &message, time_unix)?;
+        if let Some(round) = &batch.round {
+            self.repository.finish_upstream(round.upstream)?;
+        }
         let files = self.desk.files.load(Ordering::Relaxed);
         self.desk
             .files
             .store(files.saturating_add_signed(difference), Ordering::Relaxed);
         if let Some(commit) = commit {
-            log::debug!("{} as commit {commit}", batch.message());
+            log::debug!("{} as commit {commit}", batch.what());
         }
         for (path, pending) in &batch.files {
             self.remember(path, pending.state.as_ref());
@@ -145,6 +205,9 @@ impl Thread {
         work.memory.committed(&batch.files);
         if work.config_json == batch.config_json {
             work.config_json = None;
+        }
+        if work.round == batch.round {
+            work.round = None;
         }
         Ok(())
     }

@@ -34,6 +34,15 @@ pub(crate) struct StagedPack {
 }
 
 impl StagedPack {
+    /// Pack and index together.
+    pub(crate) fn bytes(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for path in [&self.pack, &self.index] {
+            bytes += fs::metadata(path).map_err(Error::io("measure", path))?.len();
+        }
+        Ok(bytes)
+    }
+
     /// Makes the pack visible; when this returns it survives a power cut.
     pub(crate) fn place(self, dir: &Path) -> Result<(), Error> {
         let folder = packs(dir);
@@ -131,6 +140,14 @@ fn index(reader: PipeReader, folder: &Path) -> Result<Outcome, Error> {
     let no_bases = None::<gix::OdbHandle>;
     Bundle::write_to_directory(&mut reader, Some(folder), &mut Discard, &NEVER, no_bases, Sha1, options)
         .map_err(Error::git("index a pack"))
+}
+
+/// What a fetch has written, flushed; none if there was no object in it.
+pub(crate) fn fetched_pack(outcome: Outcome, folder: &Path) -> Result<Option<StagedPack>, Error> {
+    if outcome.data_path.is_none() {
+        return Ok(None);
+    }
+    flushed(outcome, folder).map(Some)
 }
 
 fn flushed(outcome: Outcome, folder: &Path) -> Result<StagedPack, Error> {

@@ -6,6 +6,7 @@ use gix::ObjectId;
 use gix::objs::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
 
 use super::layout::BRANCH;
+use super::upstream::PREFIX;
 use crate::Error;
 use crate::published::object;
 
@@ -17,28 +18,30 @@ pub(crate) fn kept_objects(git: &gix::Repository, root: ObjectId) -> Result<Vec<
         open: Vec::new(),
     };
     walk.push(root);
-    // Our own history ends here; only then come those whose history counts.
+    let (upstream, others) = other_references(git)?;
+    upstream.into_iter().for_each(|commit| walk.push(commit));
+    // Our own history ends here, and upstream's; only then come those whose history counts.
     walk.run(git, false)?;
-    for reference in other_references(git)? {
-        walk.push(reference);
-    }
+    others.into_iter().for_each(|reference| walk.push(reference));
     walk.run(git, true)?;
     Ok(walk.found)
 }
 
-fn other_references(git: &gix::Repository) -> Result<Vec<ObjectId>, Error> {
+/// Those of upstream, and the rest.
+fn other_references(git: &gix::Repository) -> Result<(Vec<ObjectId>, Vec<ObjectId>), Error> {
     let unreadable = || Error::git("list the references");
     let references = git.references().map_err(unreadable())?;
-    let mut ids = Vec::new();
+    let (mut upstream, mut others) = (Vec::new(), Vec::new());
     for reference in references.all().map_err(unreadable())? {
         let reference = reference.map_err(unreadable())?;
         if reference.name().as_bstr() != BRANCH
             && let Some(id) = reference.try_id()
         {
-            ids.push(id.detach());
+            let is_upstream = reference.name().as_bstr().starts_with(PREFIX.as_bytes());
+            if is_upstream { &mut upstream } else { &mut others }.push(id.detach());
         }
     }
-    Ok(ids)
+    Ok((upstream, others))
 }
 
 struct Walk {

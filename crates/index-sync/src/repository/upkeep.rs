@@ -185,11 +185,10 @@ impl Repository {
         drop(git);
         let old = self.storage.packs.iter().map(|pack| pack.name.clone()).collect();
         let publish = |repository: &mut Self| {
-            if root == tip.commit {
-                Ok(())
-            } else {
-                repository.move_branch(Some(tip), root)
+            if root != tip.commit {
+                repository.move_branch(Some(tip), root)?;
             }
+            repository.cut_upstream()
         };
         self.replace(pack, old, Some(root), publish, now)?;
         self.storage.drop_loose()?;

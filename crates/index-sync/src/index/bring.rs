@@ -1,0 +1,226 @@
+//! What upstream's git repository says is brought into the published index: file by file through the merge, and the first time
+//! as a whole.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use gix::objs::tree::EntryKind;
+use registry::{Checksum, IndexFile, IndexPath};
+
+use super::Inner;
+use super::answer::Before;
+use super::follow::tree_of;
+use super::refresh::{HOUR_SECS, internal};
+use crate::following::Following;
+use crate::freshness::Asked;
+use crate::memory::locked;
+use crate::merge::{Answer, Merge, Outcome, merge_git};
+use crate::publisher::with_upstream;
+use crate::repository::{Leaf, RawChange, tree_diff};
+use crate::upstream_sparse::Failure;
+use crate::{BlobId, CommitId, Error, FollowPhase, IndexEntry};
+
+/// What a round changes.
+#[derive(Default)]
+struct Changes {
+    files: Vec<FromGit>,
+    /// Files beside the index, such as a README.
+    raw: Vec<RawChange>,
+}
+
+/// One index file in upstream's git repository.
+#[derive(Clone)]
+struct FromGit {
+    path: IndexPath,
+    old: Option<BlobId>,
+    new: Option<BlobId>,
+}
+
+impl Changes {
+    fn sort(found: Vec<(String, Option<Leaf>, Option<Leaf>)>) -> Self {
+        let mut changes = Self::default();
+        for (path, old, new) in found {
+            let is_file = |leaf: &Leaf| matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable);
+            let are_files = [old, new].iter().flatten().all(is_file);
+            match path.parse() {
+                Ok(path) if are_files => changes.files.push(FromGit {
+                    path,
+                    old: old.map(|leaf| leaf.id.into()),
+                    new: new.map(|leaf| leaf.id.into()),
+                }),
+                _ if path == "config.json" => {}
+                _ => changes.raw.push(RawChange { path, leaf: new }),
+            }
+        }
+        changes
+    }
+
+    fn removed(&self) -> u64 {
+        self.files.iter().filter(|file| file.new.is_none()).count() as u64
+    }
+}
+
+impl Inner {
+    /// The first round: upstream's tree is published as it is, and then merged with what was here before it.
+    pub(super) async fn bring_first(self: &Arc<Self>, following: &Following, upstream: CommitId) -> Result<usize, Error> {
+        let (message, time) = (with_upstream("Publish the whole index", upstream), self.now_unix());
+        self.publisher
+            .with_repository(move |repository| repository.graft(upstream, &message, time))
+            .await?;
+        locked(&self.freshness).forget_all_absent();
+        let inner = Arc::clone(self);
+        let files = self.blocking(move || inner.both_speak_of(upstream)).await?;
+        self.bring_all(following, files, true).await?;
+        self.publisher.finish_round(upstream, Vec::new()).await?;
+        usize::try_from(self.publisher.files()).map_or(Ok(usize::MAX), Ok)
+    }
+
+    /// The files about which both upstream's repository and what was here before it have something to say.
+    fn both_speak_of(&self, upstream: CommitId) -> Result<Vec<FromGit>, Error> {
+        let published = self.tree.tip()?.map(|tip| tip.tree.into());
+        let differ = self
+            .tree
+            .with_git(|git| tree_diff(git, Some(tree_of(git, upstream)?), published))?;
+        let differ = Changes::sort(differ).files.into_iter();
+        let mut paths: BTreeSet<IndexPath> = differ.filter(|file| file.old.is_some()).map(|file| file.path).collect();
+        paths.extend(self.publisher.pending_paths());
+        paths.extend(self.decisions.all()?.into_iter().map(|(path, _)| path));
+        let theirs = self.tree.with_git(|git| {
+            let tree = tree_of(git, upstream)?.into();
+            paths
+                .iter()
+                .map(|path| crate::published::entry(git, tree, path.as_str()))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let both = paths.into_iter().zip(theirs).filter_map(|(path, new)| {
+            let new = Some(BlobId::from(new?));
+            Some(FromGit { path, old: None, new })
+        });
+        Ok(both.collect())
+    }
+
+    /// A later round: what differs between upstream's trees. How upstream came from one to the other does not matter.
+    pub(super) async fn bring_update(
+        self: &Arc<Self>,
+        following: &Following,
+        previous: CommitId,
+        upstream: CommitId,
+    ) -> Result<usize, Error> {
+        let inner = Arc::clone(self);
+        let compare = move || {
+            inner
+                .tree
+                .with_git(|git| tree_diff(git, Some(tree_of(git, previous)?), Some(tree_of(git, upstream)?)))
+        };
+        let changes = Changes::sort(self.blocking(compare).await?);
+        let (count, removed) = (changes.files.len(), changes.removed());
+        let inner = Arc::clone(self);
+        let allowed = move || {
+            let before = inner.decisions.removed_crates_since(inner.now_unix() - HOUR_SECS)?;
+            Ok(before + removed <= inner.removals_per_hour())
+        };
+        let may_remove = self.blocking(allowed).await?;
+        self.bring_all(following, changes.files, may_remove).await?;
+        self.publisher.finish_round(upstream, changes.raw).await?;
+        Ok(count)
+    }
+
+    async fn bring_all(
+        self: &Arc<Self>,
+        following: &Following,
+        files: Vec<FromGit>,
+        may_remove: bool,
+    ) -> Result<(), Error> {
+        let total = files.len();
+        for (done, file) in files.into_iter().enumerate() {
+            following.set_phase(FollowPhase::Publishing { done, total });
+            if self.bring(file, may_remove).await? {
+                following.count_unreadable();
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings one file in, while no request to the sparse upstream for it is under way. True if it has lines that cannot be read.
+    async fn bring(self: &Arc<Self>, file: FromGit, may_remove: bool) -> Result<bool, Error> {
+        let asked = Asked::File(file.path.clone());
+        let outcome = Arc::new(Mutex::new(None));
+        let had_turn = Arc::new(AtomicBool::new(false));
+        while !had_turn.load(Ordering::Relaxed) {
+            let start = || {
+                let (inner, file, outcome) = (Arc::clone(self), file.clone(), Arc::clone(&outcome));
+                let had_turn = Arc::clone(&had_turn);
+                Ok(async move {
+                    had_turn.store(true, Ordering::Relaxed);
+                    let brought = inner.merge_from_git(file, may_remove).await;
+                    let landing = brought.as_ref().map(|_| ()).map_err(|failure| failure.why.clone().into());
+                    *locked(&outcome) = Some(brought);
+                    landing
+                })
+            };
+            if let Ok(waiter) = self.flights.join_or_start(&self.runtime, asked.clone(), start) {
+                // How the request of another ended is nothing to us.
+                let _ = waiter.landed().await;
+            }
+        }
+        let outcome = locked(&outcome).take();
+        match outcome {
+            Some(Ok(unreadable)) => Ok(unreadable),
+            Some(Err(failure)) => Err(Error::Unavailable { why: failure.why }),
+            None => Err(Error::Stopped),
+        }
+    }
+
+    async fn merge_from_git(self: &Arc<Self>, file: FromGit, may_remove: bool) -> Result<bool, Failure> {
+        let before = self.before(&file.path).await?;
+        let is_there = before.published.as_ref().map(|entry| entry.id) == file.new;
+        locked(&self.freshness).forget_absent(&file.path);
+        if is_there && before.decisions.is_empty() {
+            return Ok(false);
+        }
+        let (inner, path) = (Arc::clone(self), file.path.clone());
+        let work = move || {
+            let (outcome, unreadable) = inner.merged_from_git(&file, &before, may_remove)?;
+            Ok((outcome, unreadable, before))
+        };
+        let (outcome, unreadable, before) = self.blocking(work).await.map_err(internal)?;
+        self.decide(&path, &before, &outcome).await?;
+        let published = before.published.as_ref().map_or(&b""[..], |entry| &entry.bytes);
+        if published != outcome.published {
+            let entry = (!outcome.published.is_empty()).then(|| Arc::new(IndexEntry::new(outcome.published)));
+            // What the sparse upstream said last stays what it said last.
+            let submitted = self.publisher.submit(&path, entry, before.state).await;
+            submitted.map_err(internal)?;
+        }
+        Ok(unreadable)
+    }
+
+    fn merged_from_git(&self, file: &FromGit, before: &Before, may_remove: bool) -> Result<(Outcome, bool), Error> {
+        let blob = |id: Option<BlobId>| id.map(|id| self.tree.blob(id)).transpose();
+        let (old, new) = (blob(file.old)?, blob(file.new)?);
+        let unreadable = new.as_ref().and_then(|new| IndexFile::parse(new, &file.path).err());
+        if let Some(error) = &unreadable {
+            log::warn!("{}: upstream's git repository has it so, and so it is published: {error}", file.path);
+        }
+        let kept_or_served = &*self.kept_or_served;
+        let answer = new.as_ref().map_or(Answer::Absent, |bytes| Answer::Lines {
+            bytes,
+            etag: None,
+            last_modified: None,
+        });
+        let input = Merge {
+            path: &file.path,
+            published: before.published.as_ref().map_or(b"", |entry| &entry.bytes),
+            answer,
+            state: None,
+            decisions: &before.decisions,
+            now_unix: self.now_unix(),
+            grace_secs: 0,
+            config_readable: true,
+            may_remove_crate: may_remove,
+            kept_or_served: &|checksum: &Checksum| kept_or_served(checksum),
+        };
+        Ok((merge_git(&input, old.as_deref()), unreadable.is_some()))
+    }
+}
