@@ -76,6 +76,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The pack log could not be read or written.
+    #[error("failed to read or write the pack log")]
+    PackLog(#[from] git_smart_http::Error),
     /// A database could not be read or written.
     #[error("failed to read or write what is remembered")]
     Database(#[from] metadata_db::Error),

@@ -208,10 +208,7 @@ impl Following {
             Err(error) => {
                 let why = crate::upstream_sparse::with_sources(error);
                 if state.failures == 0 {
-                    log::warn!(
-                        "{} cannot be followed, what is published stays: {why}",
-                        self.config.url
-                    );
+                    log::warn!("{} cannot be followed, what is published stays: {why}", self.config.url);
                 } else {
                     log::debug!("{} still cannot be followed: {why}", self.config.url);
                 }

@@ -16,12 +16,13 @@ use upstream_http::UpstreamHttp;
 
 use crate::following::Following;
 use crate::freshness::{Asked, Freshness};
-pub use follow::Difference;
 use crate::memory::locked;
+use crate::pack_log_writer::PackLogReader;
 use crate::publisher::Publisher;
 use crate::single_flight::SingleFlight;
 use crate::upstream_sparse::UpstreamSparse;
-use crate::{Ask, Config, Error, IndexEntry, IndexStatus, Listed, Mode, PublishedTree, Repository};
+use crate::{Ask, Config, Error, IndexEntry, IndexStatus, Listed, Mode, PackLogState, PublishedTree, Repository};
+pub use follow::Difference;
 
 /// What time it is; tests have their own.
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -45,6 +46,7 @@ struct Inner {
     upstream: Option<UpstreamSparse>,
     kept_or_served: KeptOrServed,
     following: OnceLock<Arc<Following>>,
+    pack_log: Option<PackLogReader>,
     mode: Mutex<Mode>,
     freshness: Mutex<Freshness>,
     flights: Arc<SingleFlight<Asked>>,
@@ -90,6 +92,7 @@ impl Index {
             _ => None,
         };
         let tree = repository.reader();
+        let pack_log = repository.pack_log();
         let publisher = Publisher::start(repository, Arc::clone(&metadata), &config, Arc::clone(&clock))?;
         let inner = Inner {
             freshness: Mutex::new(Freshness::new(config.max_age, config.absent_names)),
@@ -103,6 +106,7 @@ impl Index {
             upstream,
             kept_or_served,
             following: OnceLock::new(),
+            pack_log,
             mode: Mutex::new(Mode::Online),
             flights: Arc::new(SingleFlight::new()),
             upstream_config: Mutex::new(None),
@@ -248,6 +252,12 @@ impl Index {
     /// The published tree, as of the last commit.
     pub fn tree(&self) -> PublishedTree {
         self.inner.tree.clone()
+    }
+
+    /// What git clients are served from; none if the repository was given without [`Repository::keep_pack_log`]. If the log turns
+    /// out to be damaged, asking starts its repair.
+    pub fn pack_log(&self) -> Option<PackLogState> {
+        self.inner.pack_log.as_ref().map(PackLogReader::state)
     }
 
     /// Commits what waits, and takes nothing more. What is published stays readable.

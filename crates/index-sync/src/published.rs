@@ -7,8 +7,8 @@ use gix::odb::store::init::Slots;
 use registry::IndexPath;
 
 use crate::{BlobId, CommitId, Error, TreeId};
-pub(crate) use trees::{commit, entries, object, tip_at};
 pub(crate) use trees::entry;
+pub(crate) use trees::{commit, entries, object, tip_at};
 use trees::{compare, tree_of, walk};
 
 /// A file of the published tree.
@@ -235,6 +235,16 @@ impl PublishedTree {
         }
         drop(handle);
         read(&open_git(&self.shared.dir, self.shared.slots)?)
+    }
+
+    /// The same once, for what cannot be done twice.
+    pub(crate) fn with_git_mut<T>(&self, read: impl FnOnce(&gix::Repository) -> Result<T, Error>) -> Result<T, Error> {
+        let handle = self.take_handle();
+        let done = read(&handle.git);
+        if done.is_ok() {
+            self.put_back(handle);
+        }
+        done
     }
 
     fn take_handle(&self) -> Handle {

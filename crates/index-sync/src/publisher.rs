@@ -209,7 +209,11 @@ impl Publisher {
         self.desk.wake.notify_all();
         loop {
             progress.borrow_and_update();
-            if locked(&self.desk.work).round.as_ref().is_none_or(|round| round.upstream != upstream) {
+            if locked(&self.desk.work)
+                .round
+                .as_ref()
+                .is_none_or(|round| round.upstream != upstream)
+            {
                 return Ok(());
             }
             if progress.borrow().ended {
@@ -251,7 +255,11 @@ impl Publisher {
     /// The files that wait for their commit.
     pub(crate) fn pending_paths(&self) -> Vec<IndexPath> {
         let work = locked(&self.desk.work);
-        work.memory.batch(usize::MAX).into_iter().map(|(path, _)| path).collect()
+        work.memory
+            .batch(usize::MAX)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect()
     }
 
     /// How many files wait for their commit, and what memory holds in bytes.

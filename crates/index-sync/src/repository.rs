@@ -18,6 +18,7 @@ use gix::hash::Kind::Sha1;
 use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
 
 use crate::durable::replace_file;
+use crate::pack_log_writer::{PackLogKeeper, PackLogReader};
 use crate::published::{commit, entries, object, open_git, tip_at};
 use crate::upstream_git::remove_fetch_dir;
 use crate::{CommitId, Error, PublishedTree, Tip, TreeFile, TreeId};
@@ -27,7 +28,7 @@ use retired::RetiredPacks;
 use storage::Storage;
 use upkeep::Measured;
 pub use upkeep::Upkeep;
-pub(crate) use upstream::{Leaf, RawChange, tree_diff, upstream_commit};
+pub(crate) use upstream::{Differing, Leaf, RawChange, tree_diff, upstream_commit};
 
 /// One file of the index, as it shall be from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub struct Repository {
     retired: RetiredPacks,
     /// What the newest state alone takes; measured when first needed and then now and again.
     snapshot: Option<Measured>,
+    /// What git clients are served from, if anybody keeps it.
+    pack_log: Option<PackLogKeeper>,
     /// A write failed half way: what is on disk has to be looked at before the next one.
     torn: bool,
 }
@@ -104,6 +107,7 @@ impl Repository {
             storage,
             retired,
             snapshot: None,
+            pack_log: None,
             torn: false,
         })
     }
@@ -111,6 +115,43 @@ impl Repository {
     /// For reading what is published, beside this writer and on any thread.
     pub fn reader(&self) -> PublishedTree {
         self.published.clone()
+    }
+
+    /// Keeps a pack log in `dir` in step with what is published, from which git clients are served. What is missing of it, or
+    /// damaged, is made in the background. After a squash, the commits of the last `old_tips` stay known.
+    ///
+    /// A commit that a crash left in the log alone is published: somebody may have it already.
+    pub fn keep_pack_log(&mut self, dir: &Path, old_tips: Duration) -> Result<(), Error> {
+        let (keeper, ahead) = PackLogKeeper::open(dir, self.published.clone(), old_tips);
+        self.pack_log = Some(keeper);
+        if let Some(ahead) = ahead {
+            self.publish_what_the_log_has(&ahead)?;
+        }
+        self.settle_pack_log();
+        Ok(())
+    }
+
+    /// For serving git clients; none without [`Self::keep_pack_log`].
+    pub(crate) fn pack_log(&self) -> Option<PackLogReader> {
+        self.pack_log.as_ref().map(PackLogKeeper::reader)
+    }
+
+    fn settle_pack_log(&self) {
+        if let Some(keeper) = &self.pack_log {
+            keeper.settle();
+        }
+    }
+
+    /// The log's last commit, if it is whole and follows what is published.
+    fn publish_what_the_log_has(&mut self, ahead: &git_smart_http::Commit) -> Result<(), Error> {
+        let tip = self.published.tip()?;
+        let commit = CommitId::from_bytes(ahead.id.0);
+        let parent = ahead.parent.map(|parent| CommitId::from_bytes(parent.0));
+        if parent != tip.as_ref().map(|tip| tip.commit) || !self.storage.contains(commit.into()) {
+            return Ok(());
+        }
+        log::info!("commit {commit} was made but not published before the last end: it is now");
+        self.move_branch(tip.as_ref(), commit)
     }
 
     /// Publishes one commit with all of `changes`, applied in their order, on top of what is published.
@@ -138,11 +179,23 @@ impl Repository {
             self.published.reopen()?;
             (self.storage, self.retired) = load(&self.dir, &self.published, self.limits.slots())?;
             self.snapshot = None;
+            self.torn = false;
+            self.repair_pack_log()?;
         }
         self.torn = true;
         let done = write(self)?;
         self.torn = false;
         Ok(done)
+    }
+
+    /// A commit that failed may be in the log.
+    fn repair_pack_log(&mut self) -> Result<(), Error> {
+        let head = self.pack_log.as_ref().and_then(PackLogKeeper::head);
+        let published = self.published.tip()?.map(|tip| *tip.commit.as_bytes());
+        match head {
+            Some(head) if Some(head.id.0) != published => self.publish_what_the_log_has(&head),
+            _ => Ok(()),
+        }
     }
 
     fn commit_whole(
@@ -205,9 +258,16 @@ impl Repository {
                 }
             }
         }
-        replace_file(&path, &path.with_extension("lock"), format!("{to}\n").as_bytes())?;
         let tip = self.published.with_git(|git| tip_at(git, to))?;
+        if let Some(keeper) = &self.pack_log {
+            self.published.with_git_mut(|git| {
+                keeper.append(git, from, &tip);
+                Ok(())
+            })?;
+        }
+        replace_file(&path, &path.with_extension("lock"), format!("{to}\n").as_bytes())?;
         self.published.set_tip(Some(tip));
+        self.settle_pack_log();
         Ok(())
     }
 }

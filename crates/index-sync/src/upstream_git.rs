@@ -158,4 +158,3 @@ fn check(git: &gix::Repository, id: CommitId, known: &[CommitId]) -> Result<(), 
     object(git, new)?;
     completeness::check(git, new, &known)
 }
-

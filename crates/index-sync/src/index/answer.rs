@@ -63,7 +63,9 @@ impl Good {
     /// Whether upstream has sent this body before: what changed here since, another source changed.
     pub(super) fn is_last_body(&self) -> bool {
         match (&self.body, &self.before.state) {
-            (Some(body), Some(state)) => self.before.published.is_some() && *Checksum::of(body).as_bytes() == state.digest,
+            (Some(body), Some(state)) => {
+                self.before.published.is_some() && *Checksum::of(body).as_bytes() == state.digest
+            }
             _ => false,
         }
     }

@@ -17,7 +17,7 @@ use crate::freshness::Asked;
 use crate::memory::locked;
 use crate::merge::{Answer, Merge, Outcome, merge_git};
 use crate::publisher::with_upstream;
-use crate::repository::{Leaf, RawChange, tree_diff};
+use crate::repository::{Differing, Leaf, RawChange, tree_diff};
 use crate::upstream_sparse::Failure;
 use crate::{BlobId, CommitId, Error, FollowPhase, IndexEntry};
 
@@ -38,7 +38,7 @@ struct FromGit {
 }
 
 impl Changes {
-    fn sort(found: Vec<(String, Option<Leaf>, Option<Leaf>)>) -> Self {
+    fn sort(found: Vec<Differing>) -> Self {
         let mut changes = Self::default();
         for (path, old, new) in found {
             let is_file = |leaf: &Leaf| matches!(leaf.kind, EntryKind::Blob | EntryKind::BlobExecutable);
@@ -63,7 +63,11 @@ impl Changes {
 
 impl Inner {
     /// The first round: upstream's tree is published as it is, and then merged with what was here before it.
-    pub(super) async fn bring_first(self: &Arc<Self>, following: &Following, upstream: CommitId) -> Result<usize, Error> {
+    pub(super) async fn bring_first(
+        self: &Arc<Self>,
+        following: &Following,
+        upstream: CommitId,
+    ) -> Result<usize, Error> {
         let (message, time) = (with_upstream("Publish the whole index", upstream), self.now_unix());
         self.publisher
             .with_repository(move |repository| repository.graft(upstream, &message, time))
@@ -154,7 +158,10 @@ impl Inner {
                 Ok(async move {
                     had_turn.store(true, Ordering::Relaxed);
                     let brought = inner.merge_from_git(file, may_remove).await;
-                    let landing = brought.as_ref().map(|_| ()).map_err(|failure| failure.why.clone().into());
+                    let landing = brought
+                        .as_ref()
+                        .map(|_| ())
+                        .map_err(|failure| failure.why.clone().into());
                     *locked(&outcome) = Some(brought);
                     landing
                 })
@@ -201,7 +208,10 @@ impl Inner {
         let (old, new) = (blob(file.old)?, blob(file.new)?);
         let unreadable = new.as_ref().and_then(|new| IndexFile::parse(new, &file.path).err());
         if let Some(error) = &unreadable {
-            log::warn!("{}: upstream's git repository has it so, and so it is published: {error}", file.path);
+            log::warn!(
+                "{}: upstream's git repository has it so, and so it is published: {error}",
+                file.path
+            );
         }
         let kept_or_served = &*self.kept_or_served;
         let answer = new.as_ref().map_or(Answer::Absent, |bytes| Answer::Lines {

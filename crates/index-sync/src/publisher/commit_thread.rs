@@ -75,9 +75,13 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub(super) fn run(mut self) {
-        // However this thread ends, nobody must wait for it after that.
+    pub(super) fn run(self) {
+        // However this thread ends, nobody must wait for it after that; and nobody is told before the repository is free.
         let _end = End(Arc::clone(&self.desk));
+        self.work();
+    }
+
+    fn work(mut self) {
         self.upkeep();
         let (mut failures, mut not_before) = (0u32, Instant::now());
         while let Some(due) = self.next_batch(not_before) {

@@ -9,8 +9,8 @@ use gix::ObjectId;
 use gix::objs::tree::{Entry, EntryKind, EntryMode};
 use gix::objs::{Tree, TreeRefIter};
 
-use super::new_object::NewObject;
 use super::Repository;
+use super::new_object::NewObject;
 use crate::durable::{remove_file, replace_file, sync_dir};
 use crate::published::{commit, object, tip_at};
 use crate::upstream_git::Fetched;
@@ -29,6 +29,9 @@ pub(crate) struct Leaf {
     pub(crate) kind: EntryKind,
     pub(crate) id: ObjectId,
 }
+
+/// A path that differs between two trees, with what stands there in each.
+pub(crate) type Differing = (String, Option<Leaf>, Option<Leaf>);
 
 /// A file of the tree that is put there as upstream has it, or taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +157,7 @@ pub(crate) fn tree_diff(
     git: &gix::Repository,
     old: Option<ObjectId>,
     new: Option<ObjectId>,
-) -> Result<Vec<(String, Option<Leaf>, Option<Leaf>)>, Error> {
+) -> Result<Vec<Differing>, Error> {
     let mut found = Vec::new();
     diff_below(git, old, new, "", &mut found)?;
     found.sort_by_key(|(_, _, new)| new.is_some());
@@ -166,7 +169,7 @@ fn diff_below(
     old: Option<ObjectId>,
     new: Option<ObjectId>,
     prefix: &str,
-    found: &mut Vec<(String, Option<Leaf>, Option<Leaf>)>,
+    found: &mut Vec<Differing>,
 ) -> Result<(), Error> {
     if old == new {
         return Ok(());

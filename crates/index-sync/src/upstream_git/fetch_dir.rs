@@ -87,7 +87,10 @@ impl FetchDir {
 impl Drop for FetchDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            log::warn!("{} cannot be removed, the next fetch will try: {error}", self.path.display());
+            log::warn!(
+                "{} cannot be removed, the next fetch will try: {error}",
+                self.path.display()
+            );
         }
     }
 }

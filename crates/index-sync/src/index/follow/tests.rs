@@ -28,7 +28,11 @@ impl Bench {
     }
 
     fn with(limits: RepositoryLimits) -> Self {
-        let (dir, git, sparse) = (tempfile::tempdir().unwrap(), GitUpstream::start(), FakeUpstream::start());
+        let (dir, git, sparse) = (
+            tempfile::tempdir().unwrap(),
+            GitUpstream::start(),
+            FakeUpstream::start(),
+        );
         let kept = Arc::default();
         let index = open(&dir, &git, &sparse, &kept, limits.clone());
         index.publish_config_json(b"{\"dl\":\"here\"}".to_vec());
@@ -72,7 +76,9 @@ impl Bench {
     }
 
     fn commits(&self) -> usize {
-        git_ok(&self.git_dir(), &["rev-list", "--count", "master"]).parse().unwrap()
+        git_ok(&self.git_dir(), &["rev-list", "--count", "master"])
+            .parse()
+            .unwrap()
     }
 
     /// What is published is upstream's tree but for `config.json`, says so, and git finds nothing wrong with it.
@@ -84,7 +90,10 @@ impl Bench {
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(listed(&self.git_dir(), "master"), listed(&self.git.dir(), "master"));
-        assert_eq!(git_ok(&self.git_dir(), &["cat-file", "blob", "master:config.json"]), "{\"dl\":\"here\"}");
+        assert_eq!(
+            git_ok(&self.git_dir(), &["cat-file", "blob", "master:config.json"]),
+            "{\"dl\":\"here\"}"
+        );
         let fsck = git_ok(&self.git_dir(), &["fsck", "--strict", "--no-dangling"]);
         assert_eq!(fsck, "");
         assert!(!self.git_dir().join("mirror-fetch").exists());
@@ -138,7 +147,8 @@ fn line(name: &str, vers: &str, yanked: bool) -> String {
 
 fn line_of(name: &str, vers: &str, seed: &str, yanked: bool) -> String {
     let cksum = checksum(seed);
-    format!(r#"{{"name":"{name}","vers":"{vers}","deps":[],"cksum":"{cksum}","features":{{}},"yanked":{yanked}}}"#) + "\n"
+    format!(r#"{{"name":"{name}","vers":"{vers}","deps":[],"cksum":"{cksum}","features":{{}},"yanked":{yanked}}}"#)
+        + "\n"
 }
 
 /// Some hundred files.
@@ -146,12 +156,18 @@ fn publish_many(git: &GitUpstream, crates: usize) {
     let files: Vec<(String, String)> = (0..crates)
         .map(|n| {
             let name = format!("krate{n}");
-            (path(&name).to_string(), line(&name, "1.0.0", false) + &line(&name, "1.1.0", n % 3 == 0))
+            (
+                path(&name).to_string(),
+                line(&name, "1.0.0", false) + &line(&name, "1.1.0", n % 3 == 0),
+            )
         })
         .chain([("README.md".to_owned(), "an index\n".to_owned())])
         .chain([("config.json".to_owned(), "{\"dl\":\"there\"}".to_owned())])
         .collect();
-    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), Some(text.as_str())))
+        .collect();
     git.commit(&files);
 }
 
@@ -164,9 +180,17 @@ async fn the_whole_index_comes_and_then_what_changes() {
     let bench = Bench::new();
     publish_many(&bench.git, 300);
     let report = bench.round().await;
-    assert!(report.first && report.changed_files == 300 && report.received_bytes > 1000, "{report:?}");
+    assert!(
+        report.first && report.changed_files == 300 && report.received_bytes > 1000,
+        "{report:?}"
+    );
     bench.assert_like_upstream();
-    assert!(bench.tip().message.ends_with(&format!("\n\nUpstream-Commit: {}\n", bench.git.head())));
+    assert!(
+        bench
+            .tip()
+            .message
+            .ends_with(&format!("\n\nUpstream-Commit: {}\n", bench.git.head()))
+    );
     assert_eq!(bench.index.status().files, 300);
 
     let (posts, commits) = (bench.git.posts(), bench.commits());
@@ -183,9 +207,15 @@ async fn the_whole_index_comes_and_then_what_changes() {
     assert_eq!(bench.commits(), commits + 1);
 
     for n in 0..100 {
-        change(&bench.git, &format!("new{}", n % 50), &line(&format!("new{}", n % 50), &format!("0.{n}.0"), false));
+        change(
+            &bench.git,
+            &format!("new{}", n % 50),
+            &line(&format!("new{}", n % 50), &format!("0.{n}.0"), false),
+        );
     }
-    bench.git.commit(&[("README.md", Some("another\n")), ("docs/a.md", Some("beside\n"))]);
+    bench
+        .git
+        .commit(&[("README.md", Some("another\n")), ("docs/a.md", Some("beside\n"))]);
     assert_eq!(bench.round().await.changed_files, 50);
     bench.assert_like_upstream();
     let unyanked = line("krate1", "1.0.0", false) + &line("krate1", "1.1.0", false);
@@ -267,7 +297,11 @@ async fn a_crash_before_the_end_of_a_round_is_mended_by_the_next() {
     bench.round().await;
     // As if it had ended after the commit, and before the reference moved.
     std::fs::write(bench.git_dir().join("refs/mirror/upstream"), format!("{before}\n")).unwrap();
-    std::fs::write(bench.git_dir().join("refs/mirror/incoming"), format!("{}\n", bench.git.head())).unwrap();
+    std::fs::write(
+        bench.git_dir().join("refs/mirror/incoming"),
+        format!("{}\n", bench.git.head()),
+    )
+    .unwrap();
     let (bench, commits) = (bench.restarted().await, 2);
     assert!(bench.index.follow_status().unwrap().synced);
     bench.round().await;
@@ -286,15 +320,24 @@ async fn what_git_removes_is_removed_but_not_too_much_at_once() {
     bench.git.commit(&[(path("krate2").as_str(), None)]);
     bench.round().await;
     assert_eq!(bench.text("krate1").await, Some(rest));
-    assert_eq!((bench.decided("krate1"), bench.decided("krate2").len()), (vec![DecisionKind::Removed], 2));
-    assert_eq!(bench.index.file(&path("krate2"), Ask::Never).await.unwrap().map(|_| ()), None);
+    assert_eq!(
+        (bench.decided("krate1"), bench.decided("krate2").len()),
+        (vec![DecisionKind::Removed], 2)
+    );
+    assert_eq!(
+        bench.index.file(&path("krate2"), Ask::Never).await.unwrap().map(|_| ()),
+        None
+    );
     bench.assert_like_upstream();
 
     let names: Vec<String> = (10..21).map(|n| path(&format!("krate{n}")).to_string()).collect();
     let gone: Vec<_> = names.iter().map(|path| (path.as_str(), None)).collect();
     bench.git.commit(&gone);
     bench.round().await;
-    assert_eq!(bench.decided("krate10"), [DecisionKind::HeldRemoval, DecisionKind::HeldRemoval]);
+    assert_eq!(
+        bench.decided("krate10"),
+        [DecisionKind::HeldRemoval, DecisionKind::HeldRemoval]
+    );
     assert!(bench.text("krate10").await.unwrap().contains("1.0.0"));
     assert_eq!(bench.index.verify_against_upstream().unwrap().len(), 11);
     assert_eq!(bench.index.status().held, 22);
@@ -302,7 +345,11 @@ async fn what_git_removes_is_removed_but_not_too_much_at_once() {
     // And back again, as it was.
     for n in 10..21 {
         let name = format!("krate{n}");
-        change(&bench.git, &name, &(line(&name, "1.0.0", false) + &line(&name, "1.1.0", n % 3 == 0)));
+        change(
+            &bench.git,
+            &name,
+            &(line(&name, "1.0.0", false) + &line(&name, "1.1.0", n % 3 == 0)),
+        );
     }
     change(&bench.git, "krate2", &line("krate2", "1.0.0", false));
     bench.round().await;
@@ -315,21 +362,38 @@ async fn a_changed_checksum_is_held_where_the_old_file_was_kept() {
     let bench = Bench::new();
     let old = line("serde", "1.0.0", false);
     let other = line("other", "1.0.0", false);
-    bench.git.commit(&[(path("serde").as_str(), Some(&old)), (path("other").as_str(), Some(&other))]);
+    bench.git.commit(&[
+        (path("serde").as_str(), Some(&old)),
+        (path("other").as_str(), Some(&other)),
+    ]);
     bench.round().await;
     locked(&bench.kept).insert(checksum("serde 1.0.0"));
     let next = line("serde", "1.1.0", false);
-    change(&bench.git, "serde", &(line_of("serde", "1.0.0", "changed", false) + &next));
+    change(
+        &bench.git,
+        "serde",
+        &(line_of("serde", "1.0.0", "changed", false) + &next),
+    );
     change(&bench.git, "other", &line_of("other", "1.0.0", "changed", false));
     bench.round().await;
     assert_eq!(bench.text("serde").await, Some(old.clone() + &next));
-    assert_eq!(bench.text("other").await, Some(line_of("other", "1.0.0", "changed", false)));
+    assert_eq!(
+        bench.text("other").await,
+        Some(line_of("other", "1.0.0", "changed", false))
+    );
     assert_eq!(bench.decided("serde"), [DecisionKind::HeldChecksum]);
     assert_eq!(bench.index.verify_against_upstream().unwrap().len(), 1);
     // A later change elsewhere in the file does not undo it.
-    change(&bench.git, "serde", &(line_of("serde", "1.0.0", "changed", false) + &line("serde", "1.1.0", true)));
+    change(
+        &bench.git,
+        "serde",
+        &(line_of("serde", "1.0.0", "changed", false) + &line("serde", "1.1.0", true)),
+    );
     bench.round().await;
-    assert_eq!(bench.text("serde").await, Some(old.clone() + &line("serde", "1.1.0", true)));
+    assert_eq!(
+        bench.text("serde").await,
+        Some(old.clone() + &line("serde", "1.1.0", true))
+    );
     change(&bench.git, "serde", &old);
     bench.round().await;
     assert_eq!(bench.decided("serde"), [DecisionKind::Removed]);
@@ -352,7 +416,13 @@ async fn git_and_sparse_are_merged_by_version() {
     change(&bench.git, "serde", &in_git);
     bench.round().await;
     assert_eq!(bench.text("serde").await, Some(format!("{in_git}{}\n", lines[1])));
-    let differ: Vec<String> = bench.index.verify_against_upstream().unwrap().into_iter().map(|one| one.path).collect();
+    let differ: Vec<String> = bench
+        .index
+        .verify_against_upstream()
+        .unwrap()
+        .into_iter()
+        .map(|one| one.path)
+        .collect();
     assert_eq!(differ, [path("alone").to_string(), path("serde").to_string()]);
     // Now nothing that is here is asked for again; what is not is.
     let requests = bench.sparse.requests().len();
@@ -375,7 +445,11 @@ async fn git_and_sparse_are_merged_by_version() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_cannot_be_read_are_published_as_they_are() {
     let bench = Bench::new();
-    let odd = format!("{}not an index line\r\n\n{}", line("odd", "1.0.0", false), line("odd", "1.0.1", false));
+    let odd = format!(
+        "{}not an index line\r\n\n{}",
+        line("odd", "1.0.0", false),
+        line("odd", "1.0.1", false)
+    );
     publish_many(&bench.git, 5);
     bench.round().await;
     change(&bench.git, "odd", &odd);
@@ -444,7 +518,15 @@ async fn somebody_wants_the_whole_index() {
     let repository = Repository::open(&dir.path().join("index.git"), RepositoryLimits::default()).unwrap();
     let metadata = Arc::new(MetadataDb::open(&dir.path().join("mirror.db")).unwrap().db);
     let decisions = Arc::new(DecisionsDb::open(&dir.path().join("decisions.db")).unwrap());
-    let index = Index::open(Config::default(), repository, metadata, decisions, None, Arc::new(|_| false)).unwrap();
+    let index = Index::open(
+        Config::default(),
+        repository,
+        metadata,
+        decisions,
+        None,
+        Arc::new(|_| false),
+    )
+    .unwrap();
     let http = UpstreamHttp::start(upstream_http::Config::new("mirror-test/0 (nobody@localhost)")).unwrap();
     let follow = FollowConfig {
         url: bench.git.url(),
