@@ -261,6 +261,3 @@ fn entry_header(out: &mut BytesMut, kind: u8, size: u64) {
     }
     out.put_u8(byte);
 }
-
-#[cfg(test)]
-mod tests;

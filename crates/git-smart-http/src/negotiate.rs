@@ -70,6 +70,3 @@ pub(crate) fn nothing() -> Answer {
 fn is_common(history: &History, id: &ObjectId) -> bool {
     history.number(id).is_some()
 }
-
-#[cfg(test)]
-mod tests;

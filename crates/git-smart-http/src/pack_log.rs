@@ -1,5 +1,6 @@
 //! The pack log: the objects of each published commit as ready-made pack entries, in commit order.
 
+mod append;
 mod files;
 mod format;
 mod history;
@@ -15,11 +16,12 @@ use std::{
 
 use crate::{Error, Kind, ObjectId};
 
+pub use append::Append;
 pub(crate) use files::{Files, Window};
 pub(crate) use format::EntryRecord;
 pub(crate) use history::{Base, History, Place, Segment};
 pub use recover::Recovered;
-pub use writer::{Append, PackLogWriter};
+pub use writer::PackLogWriter;
 
 /// One commit, as the log keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +160,3 @@ impl From<Error> for io::Error {
         io::Error::other(error)
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -167,3 +167,87 @@ pub(crate) fn digits(length: usize) -> [u8; 4] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     [12, 8, 4, 0].map(|shift| HEX[length >> shift & 15])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(body: &[u8]) -> Result<Vec<Line<'_>>, Error> {
+        let mut lines = Lines::new(body, 1_000);
+        std::iter::from_fn(|| lines.next_line().transpose()).collect()
+    }
+
+    #[test]
+    fn odd_lengths_are_refused_with_the_evidence() {
+        for bad in ["0003", "fff1", "ffff", "zzzz", "+004", "00", "-001", " 004"] {
+            let body = format!("0000{bad}");
+            let error = all(body.as_bytes()).unwrap_err();
+            assert!(
+                matches!(&error, Error::BadLength { at: 4, length } if length == bad),
+                "{bad}: {error}"
+            );
+        }
+        let error = all(b"0009done").unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::CutShort {
+                    at: 0,
+                    expected: 9,
+                    left: 8
+                }
+            ),
+            "{error}"
+        );
+        assert!(
+            matches!(all(b"fff0"), Err(Error::CutShort { expected: 65_520, .. })),
+            "the longest that git takes"
+        );
+    }
+
+    #[test]
+    fn control_lines_and_data_come_as_they_are() {
+        use Line::*;
+        let lines = all(b"00000001000200040007a\r\n0005\n").unwrap();
+        assert_eq!(
+            lines,
+            [Flush, Delim, ResponseEnd, Data(b""), Data(b"a\r\n"), Data(b"\n")]
+        );
+        assert_eq!(lines[4].text(), Some(&b"a\r"[..]));
+        assert_eq!(Flush.text(), None);
+    }
+
+    #[test]
+    fn a_body_of_flushes_ends_at_the_limit() {
+        let error = all(&b"0000".repeat(1_001)).unwrap_err();
+        assert!(matches!(error, Error::TooMany { limit: 1_000, .. }), "{error}");
+    }
+
+    #[test]
+    fn texts_fit_into_the_narrow_band() {
+        assert_eq!(band_text(Band::Error, "no\n"), "0008\x03no\n");
+        assert_eq!(band_text(Band::Progress, &"x".repeat(2_000)).len(), 1_000);
+        assert_eq!(error("no"), "000aERR no");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(data in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..20)) {
+            let mut out = BytesMut::new();
+            for line in &data {
+                super::data(&mut out, line);
+            }
+            flush(&mut out);
+            let mut expected: Vec<Line<'_>> = data.iter().map(|line| Line::Data(line)).collect();
+            expected.push(Line::Flush);
+            prop_assert_eq!(all(&out).unwrap(), expected);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = all(&body);
+        }
+    }
+}

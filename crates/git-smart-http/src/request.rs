@@ -245,3 +245,6 @@ fn depth(number: &[u8], line: &[u8]) -> Result<u32, Error> {
         .filter(|depth| (1..=INFINITE_DEPTH).contains(depth));
     depth.ok_or_else(|| Error::unexpected("a depth from 1 to 2147483647", line))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub struct Plan {
     /// Sent first.
     snapshot: Option<u32>,
     /// Then the ordinary ranges of these commits.
-    commits: Range<u32>,
+    commits: Vec<Range<u32>>,
     /// Entries that stay out, sorted.
     skipped: Vec<u64>,
     objects: u32,
@@ -28,34 +28,37 @@ impl Plan {
             view: Arc::clone(view),
             side_band,
             snapshot: None,
-            commits: 0..0,
+            commits: Vec::new(),
             skipped: Vec::new(),
             objects: 0,
         };
-        if let (Some((first, _)), Some((_, last))) = (need.rows.first(), need.rows.last()) {
-            plan.choose(client, *first, *last);
-            plan.skip_commits(&need.rows);
-            plan.skip_repeats();
-            plan.skipped.sort_unstable();
-        }
+        need.rows
+            .iter()
+            .for_each(|(first, last)| plan.add(client, *first, *last));
+        plan.skip_commits(&need.rows);
+        plan.skip_repeats();
+        plan.skipped.sort_unstable();
         let all: u64 = plan.places().map(|place| plan.history().segment(place).len()).sum();
         let objects = all - plan.skipped.len() as u64;
         plan.objects = u32::try_from(objects).expect("a log has far fewer than 2^32 objects");
         plan
     }
 
-    /// The shortest row of ranges that holds what commits `first` to `last` have and the client lacks.
-    fn choose(&mut self, client: &Client, first: u32, last: u32) {
-        if let Some(had) = client.newest_before(first) {
-            // Each range holds what its tree has and the one before it lacks, so those behind `had` are enough.
-            self.commits = had + 1..last + 1;
+    /// Adds the shortest row of ranges that holds what commits `first` to `last` have and the client lacks.
+    fn add(&mut self, client: &Client, first: u32, last: u32) {
+        // Each range holds what its tree has and the one before it lacks, so those behind a commit that the client
+        // has, or that the pack holds already, are enough.
+        let sent = self.commits.last().map(|commits| commits.end);
+        let had = client.newest_before(first).map(|had| had + 1);
+        if let Some(start) = sent.max(had) {
+            self.commits.push(start..last + 1);
             return;
         }
         let base = self.history().base(first).expect("wants without a base are refused");
-        self.commits = match base {
+        self.commits.push(match base {
             Base { commit, snapshot: None } => commit..last + 1,
             Base { commit, .. } => commit + 1..last + 1,
-        };
+        });
         self.snapshot = base.snapshot;
     }
 
@@ -78,7 +81,7 @@ impl Plan {
     fn skip_repeats(&mut self) {
         let sent = |place| match place {
             Place::Snapshot(number) => self.snapshot == Some(number),
-            Place::Commit(number) => self.commits.contains(&number),
+            Place::Commit(number) => self.commits.iter().any(|commits| commits.contains(&number)),
         };
         let mut skipped = Vec::new();
         for copies in self.history().repeats.values() {
@@ -96,10 +99,11 @@ impl Plan {
 
     /// The ranges in the order in which they are sent.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let commits = self.commits.clone().into_iter().flatten();
         self.snapshot
             .map(Place::Snapshot)
             .into_iter()
-            .chain(self.commits.clone().map(Place::Commit))
+            .chain(commits.map(Place::Commit))
     }
 
     pub(crate) fn skips(&self, entry: u64) -> bool {
@@ -121,6 +125,7 @@ impl Plan {
 
     /// Whether the client gets all of a tree, and not just what changed.
     pub fn is_clone(&self) -> bool {
-        self.snapshot.is_some() || (!self.commits.is_empty() && self.commits.start == 0)
+        // Behind a commit that the client has, ranges start at 1 at least.
+        self.snapshot.is_some() || self.commits.first().is_some_and(|commits| commits.start == 0)
     }
 }

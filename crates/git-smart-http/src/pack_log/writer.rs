@@ -1,24 +1,20 @@
-//! Appending: payloads, index, commit record, each on disk before the next.
+//! The one writer: payloads, index, commit record, each on disk before the next.
 
 use std::{
-    collections::HashSet,
     fs::File,
-    io::{BufWriter, Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, Compression};
 
 use super::{
-    Commit, Files, Object, PackLog, Recovered, Segment, View,
-    files::BLOCK_BYTES,
-    format::{CommitRecord, EntryRecord, HEADER_BYTES, Purpose, RECORD_BYTES},
-    history::Copy,
+    Append, Commit, Object, PackLog, Recovered, Segment, View,
+    format::{COMMIT_BYTES, CommitRecord, HEADER_BYTES, Purpose},
     known::KnownObjects,
     recover::{self, Opened},
 };
-use crate::{Error, Kind, ObjectId};
+use crate::{Error, ObjectId};
 
 /// The one writer of a pack log. The caller sees to it that there is only one.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub struct PackLogWriter {
     /// Where the next range starts.
     pub(super) end: Segment,
     pub(super) log: PackLog,
-    deflate: Compress,
+    pub(super) deflate: Compress,
 }
 
 impl PackLogWriter {
@@ -151,149 +147,10 @@ impl PackLogWriter {
     }
 }
 
-/// One range that is being appended.
-#[derive(Debug)]
-pub struct Append<'w> {
-    writer: &'w mut PackLogWriter,
-    view: Arc<View>,
-    record: CommitRecord,
-    entries: BufWriter<File>,
-    index: BufWriter<File>,
-    payload_crc: crc32fast::Hasher,
-    index_crc: crc32fast::Hasher,
-    /// What this range has already: two paths may have the same content.
-    seen: HashSet<ObjectId>,
-    /// What an earlier range seems to have too.
-    repeating: Vec<(ObjectId, u64)>,
-}
-
-impl<'w> Append<'w> {
-    fn new(writer: &'w mut PackLogWriter, commit: Commit, purpose: Purpose) -> Result<Append<'w>, Error> {
-        let view = writer.log.view();
-        let (entry, payload) = (writer.end.end, writer.end.payload_end);
-        let files = &view.files;
-        // Positions are set each time: an append that was given up may have left something behind the end.
-        let entries = tail(&files.entries, &files.entries_path, HEADER_BYTES + payload)?;
-        let index = tail(&files.index, &files.index_path, HEADER_BYTES + entry * RECORD_BYTES)?;
-        let segment = Segment {
-            start: entry,
-            end: entry,
-            payload_start: payload,
-            payload_end: payload,
-            ..Segment::default()
-        };
-        Ok(Append {
-            writer,
-            view,
-            record: CommitRecord {
-                commit,
-                purpose,
-                segment,
-            },
-            entries,
-            index,
-            payload_crc: crc32fast::Hasher::new(),
-            index_crc: crc32fast::Hasher::new(),
-            seen: HashSet::new(),
-            repeating: Vec::new(),
-        })
-    }
-
-    /// Adds an object; the commit itself must be the first. One that this range has already is left out.
-    ///
-    /// # Errors
-    /// [`Error::CommitFirst`], [`Error::TooLarge`], [`Error::Disk`].
-    pub fn push(&mut self, object: Object<'_>) -> Result<(), Error> {
-        let commit = self.record.commit.id;
-        let first = self.seen.is_empty();
-        if first != (object.kind == Kind::Commit) || first != (object.id == commit) {
-            return Err(Error::CommitFirst {
-                commit,
-                object: object.id,
-            });
-        }
-        if !self.seen.insert(object.id) {
-            return Ok(());
-        }
-        let segment = &mut self.record.segment;
-        let (entry, offset) = (segment.end, segment.payload_end);
-        let deflated = deflate(&mut self.writer.deflate, object.data, |bytes| {
-            self.payload_crc.update(bytes);
-            self.entries.write_all(bytes)
-        });
-        let deflated = deflated.map_err(Error::disk("write", &self.view.files.entries_path))?;
-        segment.payload_end += deflated;
-        segment.end += 1;
-        let repeats = self.writer.known.contains(&object.id);
-        if repeats {
-            self.repeating.push((object.id, entry));
-        }
-        let record = EntryRecord {
-            id: object.id,
-            kind: object.kind,
-            // A snapshot repeats everything: no need to say so.
-            repeats: repeats && self.record.purpose != Purpose::Snapshot,
-            inflated: object.data.len() as u64,
-            offset,
-            deflated: u32::try_from(deflated).map_err(|_| Error::TooLarge { object: object.id })?,
-        };
-        let bytes = record.encode();
-        self.index_crc.update(&bytes);
-        self.index
-            .write_all(&bytes)
-            .map_err(Error::disk("write", &self.view.files.index_path))
-    }
-
-    /// Makes the range durable, and then shows it to readers.
-    ///
-    /// # Errors
-    /// [`Error::NoObjects`], [`Error::Disk`].
-    pub fn finish(mut self) -> Result<(), Error> {
-        if self.seen.is_empty() {
-            return Err(Error::NoObjects {
-                commit: self.record.commit.id,
-            });
-        }
-        self.record.segment.payload_crc = self.payload_crc.clone().finalize();
-        self.record.segment.index_crc = self.index_crc.clone().finalize();
-        let files = Arc::clone(&self.view.files);
-        sync(&mut self.entries, &files.entries_path)?;
-        sync(&mut self.index, &files.index_path)?;
-        // Before the record, so that what fails here leaves the log as it was.
-        let view = self.next_view(&files)?;
-        self.writer.write_record(&self.record)?;
-        self.writer.known.extend(self.seen.drain());
-        self.writer.end = self.record.segment;
-        self.writer.log.publish(view);
-        Ok(())
-    }
-
-    fn next_view(&mut self, files: &Arc<Files>) -> Result<View, Error> {
-        let mut history = self.view.history.clone();
-        let place = history.push(&self.record).expect("begin has seen that the commit fits");
-        if self.record.purpose == Purpose::Snapshot {
-            let repeats = Arc::make_mut(&mut history.repeats);
-            for (id, entry) in &self.repeating {
-                if let Some(copies) = repeats.get_mut(id) {
-                    copies.push(Copy { entry: *entry, place });
-                }
-            }
-        } else if !self.repeating.is_empty() {
-            let ids: HashSet<ObjectId> = self.repeating.iter().map(|(id, _)| *id).collect();
-            let copies = recover::copies(&history, files, &ids)?;
-            Arc::make_mut(&mut history.repeats).extend(copies);
-        }
-        Ok(View {
-            history,
-            files: Arc::clone(files),
-        })
-    }
-}
-
 impl PackLogWriter {
-    fn write_record(&mut self, record: &CommitRecord) -> Result<(), Error> {
+    pub(super) fn write_record(&mut self, record: &CommitRecord) -> Result<(), Error> {
         let path = self.dir.join("commits");
-        let end = super::format::COMMIT_BYTES * self.log.view().history.record_count() + HEADER_BYTES;
+        let end = COMMIT_BYTES * self.log.view().history.record_count() + HEADER_BYTES;
         let written = (|| {
             self.commits.seek(SeekFrom::Start(end))?;
             self.commits.write_all(&record.encode())?;
@@ -304,36 +161,5 @@ impl PackLogWriter {
             let _ = self.commits.set_len(end);
             Error::disk("write", path)(error)
         })
-    }
-}
-
-fn tail(file: &File, path: &Path, end: u64) -> Result<BufWriter<File>, Error> {
-    let mut file = file.try_clone().map_err(Error::disk("open", path))?;
-    let placed = file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)));
-    placed.map_err(Error::disk("cut", path))?;
-    Ok(BufWriter::with_capacity(BLOCK_BYTES, file))
-}
-
-fn sync(writer: &mut BufWriter<File>, path: &Path) -> Result<(), Error> {
-    let synced = writer.flush().and_then(|()| writer.get_ref().sync_data());
-    synced.map_err(Error::disk("sync", path))
-}
-
-/// Deflates `data` piece by piece, and says how many bytes came out.
-fn deflate(
-    compress: &mut Compress,
-    data: &[u8],
-    mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
-) -> std::io::Result<u64> {
-    compress.reset();
-    let mut out = [0; 16 << 10];
-    loop {
-        let (read, made) = (compress.total_in() as usize, compress.total_out());
-        let status = compress.compress(&data[read..], &mut out, FlushCompress::Finish);
-        let status = status.map_err(std::io::Error::other)?;
-        each(&out[..(compress.total_out() - made) as usize])?;
-        if status == Status::StreamEnd {
-            return Ok(compress.total_out());
-        }
     }
 }
