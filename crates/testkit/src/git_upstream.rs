@@ -49,8 +49,12 @@ impl GitUpstream {
     /// Serves a copy of the repository in `git_dir`, bare or not, sharing its objects.
     pub fn of(git_dir: &Path) -> Self {
         let home = tempfile::tempdir().expect("the machine has room for a directory");
-        let source = git_dir.to_str().expect("paths of tests are text");
-        git_ok(home.path(), &["clone", "-q", "--shared", "--no-checkout", source, "index"]);
+        let source = git_dir.canonicalize().expect("the repository is there");
+        let source = source.to_str().expect("paths of tests are text");
+        git_ok(
+            home.path(),
+            &["clone", "-q", "--shared", "--no-checkout", source, "index"],
+        );
         Self::serve(home)
     }
 
@@ -208,7 +212,10 @@ fn answer(mut stream: &TcpStream, shared: &Shared, head: &Head, body: Vec<u8>) -
         ("QUERY_STRING", query),
         ("CONTENT_LENGTH", if is_post { &length } else { "" }),
         ("CONTENT_TYPE", head.header("content-type").unwrap_or_default()),
-        ("HTTP_CONTENT_ENCODING", head.header("content-encoding").unwrap_or_default()),
+        (
+            "HTTP_CONTENT_ENCODING",
+            head.header("content-encoding").unwrap_or_default(),
+        ),
         ("GIT_PROTOCOL", head.header("git-protocol").unwrap_or_default()),
     ] {
         backend.env(name, value);
@@ -257,12 +264,7 @@ fn cgi_head(output: &mut impl BufRead) -> io::Result<(String, Vec<String>)> {
     }
 }
 
-fn copy(
-    output: &mut impl Read,
-    mut stream: &TcpStream,
-    shared: &Shared,
-    cut_after: Option<usize>,
-) -> io::Result<()> {
+fn copy(output: &mut impl Read, mut stream: &TcpStream, shared: &Shared, cut_after: Option<usize>) -> io::Result<()> {
     let (mut piece, mut sent) = (vec![0; 32 << 10], 0);
     loop {
         let mut read = output.read(&mut piece)?;

@@ -69,3 +69,6 @@ impl<'a> Working<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
