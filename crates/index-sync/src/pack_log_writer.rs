@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use git_smart_http::{PackLog, PackLogWriter};
 
@@ -19,8 +19,10 @@ use fill::{Next, append_snapshot, catch_up};
 /// A commit with more new objects than this, such as the first whole index, is appended on a thread of its own after it is
 /// published; git clients wait meanwhile.
 const MANY_OBJECTS: usize = 5_000;
-/// How often the log is tried to be made good before the next commit or client has to ask for it.
-const TRIES: usize = 5;
+/// How often it is tried in a row to make the log good.
+const TRIES: usize = 3;
+/// How long nobody tries after that.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Whether git clients can be served.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ struct Place {
     /// What clients are served from meanwhile.
     log: Option<PackLog>,
     thread: Option<JoinHandle<()>>,
+    /// When mending it was given up.
+    gave_up: Option<Instant>,
 }
 
 /// Who has the writer.
@@ -84,6 +88,7 @@ impl PackLogKeeper {
                 writer: Whereabouts::Nowhere,
                 log: None,
                 thread: None,
+                gave_up: None,
             }),
             percent: AtomicU8::new(0),
             stopping: AtomicBool::new(false),
@@ -195,7 +200,8 @@ impl Shared {
             Whereabouts::Away => true,
             Whereabouts::Nowhere => false,
         };
-        if is_being_mended || self.stopping.load(Ordering::Relaxed) {
+        let is_hopeless = place.gave_up.is_some_and(|at| at.elapsed() < PAUSE);
+        if is_being_mended || is_hopeless || self.stopping.load(Ordering::Relaxed) {
             return;
         }
         if damaged {
@@ -243,7 +249,9 @@ impl Shared {
                 }
             }
         }
-        locked(&self.place).writer = Whereabouts::Nowhere;
+        let mut place = locked(&self.place);
+        place.writer = Whereabouts::Nowhere;
+        place.gave_up = Some(Instant::now());
     }
 
     fn try_to_mend(&self, writer: Option<Box<PackLogWriter>>, anew: bool) -> Result<(), Error> {
@@ -261,6 +269,9 @@ impl Shared {
                         .with_git_mut(|git| append_snapshot(&mut writer, git, tip.commit, self))?;
                     writer.drop_before(self.oldest_tip())?;
                 }
+            } else if writer.log().view().head().is_some() {
+                // Of a repository that is gone.
+                *writer = PackLogWriter::create(&self.dir)?;
             }
             let mut place = locked(&self.place);
             if self.is_good(&writer) {

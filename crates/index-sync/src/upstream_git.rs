@@ -158,3 +158,6 @@ fn check(git: &gix::Repository, id: CommitId, known: &[CommitId]) -> Result<(), 
     object(git, new)?;
     completeness::check(git, new, &known)
 }
+
+#[cfg(test)]
+mod tests;

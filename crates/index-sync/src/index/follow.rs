@@ -155,6 +155,7 @@ impl Inner {
             .publisher
             .with_repository(|repository| Ok((repository.upstream()?, repository.known_upstream()?)))
             .await?;
+        let previous = previous.filter(|previous| known.contains(previous));
         let (dir, theirs) = (self.tree.dir().to_owned(), Arc::clone(following));
         let fetch = move || theirs.upstream.fetch(&dir, &known, &theirs.stop);
         let fetched = self.blocking(fetch).await?;

@@ -202,6 +202,17 @@ fn a_log_that_is_gone_cut_or_damaged_is_made_anew() {
 }
 
 #[test]
+fn a_log_without_its_repository_begins_anew() {
+    let mut bench = Bench::new(RepositoryLimits::default());
+    bench.publish("abc", "one\n");
+    bench.publish("abd", "two\n");
+    bench.restarted(|dir| fs::remove_dir_all(dir.join("index.git")).unwrap());
+    bench.publish("abe", "three\n");
+    assert_eq!(bench.log().view().commits().len(), 1);
+    bench.assert_serves(None);
+}
+
+#[test]
 fn damage_that_is_found_while_serving_is_mended() {
     let mut bench = Bench::new(RepositoryLimits::default());
     bench.publish("abc", &"something that is damaged\n".repeat(20));

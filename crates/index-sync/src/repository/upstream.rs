@@ -46,11 +46,13 @@ impl Repository {
         upstream_commit(&self.dir)
     }
 
-    /// Commits of upstream whose trees are here.
+    /// Commits of upstream whose trees are here, first the one that the published index has come to. Only a damaged repository
+    /// names others: those are fetched again.
     pub(crate) fn known_upstream(&self) -> Result<Vec<CommitId>, Error> {
         let refs = [self.upstream()?, mirror_ref(&self.dir, INCOMING)?];
         let mut known: Vec<CommitId> = refs.into_iter().flatten().collect();
         known.dedup();
+        known.retain(|id| self.storage.contains((*id).into()));
         Ok(known)
     }
 

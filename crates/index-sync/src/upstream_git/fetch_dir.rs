@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{CommitId, Error};
 
-const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+/// No object of an index comes near the limit; one that upstream made to fill our memory does.
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\
+                      [gitoxide \"objects\"]\n\tallocLimit = 67108864\n";
 /// From `index.git/mirror-fetch/objects`.
 const ALTERNATES: &str = "../../objects\n";
 const FETCHED: &str = "refs/mirror/upstream";

@@ -15,7 +15,7 @@ use crate::memory::locked;
 use crate::upstream_sparse::with_sources;
 
 /// The most bytes of one answer: a whole index with all of upstream's history is a tenth of it.
-const MAX_ANSWER_BYTES: u64 = 16 << 30;
+const MAX_ANSWER_BYTES: u64 = 8 << 30;
 /// The most bytes that are posted: what we want and have, at about fifty bytes each.
 const MAX_POST_BYTES: usize = 8 << 20;
 

@@ -10,7 +10,7 @@ use testkit::{CrateBuilder, FakeUpstream, GitUpstream, git_ok};
 
 use super::super::Clock;
 use super::*;
-use crate::{Ask, Config, Follow, Repository, RepositoryLimits, SparseUpstream};
+use crate::{Ask, Config, Follow, PackLogState, Repository, RepositoryLimits, SparseUpstream};
 
 /// An index that follows a git upstream, with a sparse one beside it.
 struct Bench {
@@ -97,6 +97,23 @@ impl Bench {
         let fsck = git_ok(&self.git_dir(), &["fsck", "--strict", "--no-dangling"]);
         assert_eq!(fsck, "");
         assert!(!self.git_dir().join("mirror-fetch").exists());
+        self.assert_logged();
+    }
+
+    /// Git clients are served what is published; while they cannot be, they are told so.
+    fn assert_logged(&self) {
+        let tip = *self.tip().commit.as_bytes();
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(60) {
+            if let Some(PackLogState::Ready(log)) = self.index.pack_log() {
+                let view = log.view();
+                if view.root_is_whole() && view.head().is_some_and(|head| head.id.0 == tip) {
+                    return view.verify(|_, _| ()).unwrap();
+                }
+            }
+            std::thread::yield_now();
+        }
+        panic!("the pack log never has what is published");
     }
 }
 
@@ -107,7 +124,9 @@ fn open(
     kept: &Arc<Mutex<HashSet<Checksum>>>,
     limits: RepositoryLimits,
 ) -> Index {
-    let repository = Repository::open(&dir.path().join("index.git"), limits).unwrap();
+    let mut repository = Repository::open(&dir.path().join("index.git"), limits).unwrap();
+    let month = Duration::from_secs(30 * 86_400);
+    repository.keep_pack_log(&dir.path().join("pack-log"), month).unwrap();
     let metadata = Arc::new(MetadataDb::open(&dir.path().join("mirror.db")).unwrap().db);
     let decisions = Arc::new(DecisionsDb::open(&dir.path().join("decisions.db")).unwrap());
     let http = UpstreamHttp::start(upstream_http::Config::new("mirror-test/0 (nobody@localhost)")).unwrap();
@@ -505,6 +524,23 @@ async fn our_own_squash_keeps_what_the_next_round_needs() {
     assert!(packs <= 2 * 64, "{packs} files");
     change(&bench.git, "krate1", &line("krate1", "3.0.0", false));
     bench.round().await;
+    bench.assert_like_upstream();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_first_index_is_withheld_from_git_clients_until_it_is_whole() {
+    let bench = Bench::new();
+    publish_many(&bench.git, 5_500);
+    bench.round().await;
+    let whole = *bench.tip().commit.as_bytes();
+    let first_ready = loop {
+        match bench.index.pack_log().unwrap() {
+            PackLogState::Ready(log) => break log.view().head().unwrap().id.0,
+            PackLogState::Building { percent } => assert!(percent < 100),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(first_ready, whole, "an index without most of its crates was served");
     bench.assert_like_upstream();
 }
 
