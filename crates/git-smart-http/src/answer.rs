@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Error, Limits, PackStream, Plan, Protocol, Request, advertise,
+    Error, Limits, Plan, Protocol, Request, advertise,
     negotiate::{self, negotiate},
     pack_log::View,
     parse,
@@ -29,7 +29,7 @@ impl Answer {
     pub fn pieces(self) -> impl Iterator<Item = io::Result<Bytes>> + Send {
         let head =
             Some(Ok(self.head)).filter(|head: &io::Result<Bytes>| head.as_ref().is_ok_and(|head| !head.is_empty()));
-        head.into_iter().chain(self.plan.into_iter().flat_map(PackStream::new))
+        head.into_iter().chain(self.plan.into_iter().flat_map(Plan::stream))
     }
 }
 

@@ -35,7 +35,7 @@ pub fn negotiate(view: &Arc<View>, fetch: &Fetch) -> Answer {
         Protocol::V2 => acks::v2(&mut head, history, fetch, &need),
         Protocol::V0 | Protocol::V1 => acks::v0(&mut head, history, fetch, &need),
     };
-    let plan = follows.then(|| Plan::new(view, &client, &need, fetch.caps.side_band));
+    let plan = follows.then(|| Plan::new(view, &client, &need, fetch.caps));
     Answer {
         head: head.freeze(),
         plan,

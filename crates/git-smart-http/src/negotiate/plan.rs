@@ -3,9 +3,12 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{Need, client::Client};
+use bytes::Bytes;
+
 use crate::{
-    SideBand,
+    Caps, PackStream, SideBand,
     pack_log::{Base, History, Place, View},
+    pkt_line::{self, Band},
 };
 
 /// A pack that will be sent: ranges of the log as it was when the request came.
@@ -13,6 +16,7 @@ use crate::{
 pub struct Plan {
     pub(crate) view: Arc<View>,
     pub(crate) side_band: SideBand,
+    no_progress: bool,
     /// Sent first.
     snapshot: Option<u32>,
     /// Then the ordinary ranges of these commits.
@@ -23,10 +27,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(view: &Arc<View>, client: &Client, need: &Need, side_band: SideBand) -> Plan {
+    pub(super) fn new(view: &Arc<View>, client: &Client, need: &Need, caps: Caps) -> Plan {
         let mut plan = Plan {
             view: Arc::clone(view),
-            side_band,
+            side_band: caps.side_band,
+            no_progress: caps.no_progress,
             snapshot: None,
             commits: Vec::new(),
             skipped: Vec::new(),
@@ -81,7 +86,7 @@ impl Plan {
     fn skip_repeats(&mut self) {
         let sent = |place| match place {
             Place::Snapshot(number) => self.snapshot == Some(number),
-            Place::Commit(number) => self.commits.iter().any(|commits| commits.contains(&number)),
+            Place::Commit(number) => self.has(number),
         };
         let mut skipped = Vec::new();
         for copies in self.history().repeats.values() {
@@ -91,6 +96,12 @@ impl Plan {
             skipped.extend(here.iter().skip(1).map(|copy| copy.entry));
         }
         self.skipped.append(&mut skipped);
+    }
+
+    /// Whether this commit's ordinary range is sent.
+    fn has(&self, commit: u32) -> bool {
+        let later = self.commits.partition_point(|commits| commits.end <= commit);
+        self.commits.get(later).is_some_and(|commits| commits.contains(&commit))
     }
 
     fn history(&self) -> &History {
@@ -108,6 +119,21 @@ impl Plan {
 
     pub(crate) fn skips(&self, entry: u64) -> bool {
         self.skipped.binary_search(&entry).is_ok()
+    }
+
+    /// The pack, in pieces of at most 64 KiB. Each blocks on the disk.
+    pub fn stream(self) -> PackStream {
+        PackStream::new(self)
+    }
+
+    /// What may be sent, behind the answer's head and before the pack, to show that the server lives: `text` where the
+    /// client shows it, otherwise an empty piece of the pack, as git does. None: the client has no side-band.
+    pub fn keep_alive(&self, text: &str) -> Option<Bytes> {
+        match (self.side_band, self.no_progress) {
+            (SideBand::None, _) => None,
+            (_, true) => Some(pkt_line::band_text(Band::Pack, "")),
+            (_, false) => Some(pkt_line::band_text(Band::Progress, text)),
+        }
     }
 
     /// How many objects the pack has.

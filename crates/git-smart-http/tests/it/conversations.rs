@@ -296,6 +296,19 @@ fn six_hundred_foreign_haves_end_in_a_whole_clone() {
 }
 
 #[test]
+fn waiting_is_shown_as_each_client_takes_it() {
+    let world = World::new();
+    let waits = |protocol, lines: &[&str]| world.ask(protocol, lines).plan.unwrap().keep_alive("waiting\n");
+    assert_eq!(waits(Protocol::V0, &["want C5", "0000", "done"]), None);
+    assert_eq!(
+        waits(Protocol::V0, &[DETAILED, "0000", "done"]).unwrap(),
+        "000d\x02waiting\n"
+    );
+    let quiet = ["command=fetch", "0001", "no-progress", "want C5", "done", "0000"];
+    assert_eq!(waits(Protocol::V2, &quiet).unwrap(), "0005\x01");
+}
+
+#[test]
 fn the_advertisement_names_head_and_branch() {
     let head = ObjectId::from_hex(b"29b674837426058e3be8da70737eb39e8414e134").unwrap();
     let v0 = advertise(Protocol::V0, Some(head), "mirror/0");
