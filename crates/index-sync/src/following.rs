@@ -218,6 +218,21 @@ impl Following {
         }
     }
 
+    /// Tells how far a long round is.
+    pub(crate) fn log_progress(&self) {
+        match self.status().phase {
+            FollowPhase::Fetching { received_bytes } => {
+                let mib = received_bytes >> 20;
+                log::info!("fetching the index from {}: {mib} MiB so far", self.config.url);
+            }
+            FollowPhase::Publishing { done, total } if total > 0 => {
+                log::info!("bringing in what changed upstream: {done} of {total} index files");
+            }
+            FollowPhase::Publishing { .. } => log::info!("publishing upstream's index"),
+            FollowPhase::Waiting | FollowPhase::Idle => {}
+        }
+    }
+
     /// How long to wait before the next round.
     pub(crate) fn pause(&self) -> Duration {
         let failures = locked(&self.state).failures;

@@ -15,6 +15,8 @@ use crate::{BlobId, CommitId, Error, FollowConfig, FollowPhase, FollowStatus, Mo
 
 /// How often a progress bar hears of progress.
 const PROGRESS: Duration = Duration::from_millis(100);
+/// How often the log hears of a round that takes long.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// A file in which the published index differs from upstream's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +106,7 @@ async fn run(inner: Weak<Inner>, following: Arc<Following>) {
         let Some(here) = inner.upgrade() else { return };
         let due = here.is_round_due(&following);
         let pause = if due {
-            // It is remembered and logged already.
-            let _ = here.round(&following).await;
+            here.round_with_log(&following).await;
             Some(following.pause())
         } else {
             following.set_phase(FollowPhase::Waiting);
@@ -147,6 +148,18 @@ impl Inner {
         let outcome = self.bring_in(following).await;
         following.ended(&outcome, (self.clock)());
         outcome
+    }
+
+    /// A round that nobody watches: a long one is told of in the log. How it ends is logged and remembered by itself.
+    async fn round_with_log(self: &Arc<Self>, following: &Arc<Following>) {
+        let round = self.round(following);
+        tokio::pin!(round);
+        loop {
+            tokio::select! {
+                _ = &mut round => return,
+                () = tokio::time::sleep(LOG_PAUSE) => following.log_progress(),
+            }
+        }
     }
 
     async fn bring_in(self: &Arc<Self>, following: &Arc<Following>) -> Result<SyncReport, Error> {

@@ -259,6 +259,8 @@ impl Drop for End {
     fn drop(&mut self) {
         let mut work = locked(&self.0.work);
         work.stopping = true;
+        // Who waits for one hears that nobody will do it.
+        work.errands.clear();
         let lost = work.memory.pending_len();
         drop(work);
         if lost > 0 {

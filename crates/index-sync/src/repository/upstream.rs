@@ -149,9 +149,21 @@ pub(crate) fn upstream_commit(dir: &Path) -> Result<Option<CommitId>, Error> {
 fn mirror_ref(dir: &Path, name: &str) -> Result<Option<CommitId>, Error> {
     let path = dir.join(name);
     match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => packed_ref(dir, name),
         text => text.map_err(Error::io("read", &path))?.trim().parse().map(Some),
     }
+}
+
+/// An operator's `git gc` puts references there.
+fn packed_ref(dir: &Path, name: &str) -> Result<Option<CommitId>, Error> {
+    let path = dir.join("packed-refs");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(Error::io("read", &path))?,
+    };
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let found = lines.find(|(_, packed)| *packed == name);
+    found.map(|(id, _)| id.parse()).transpose()
 }
 
 /// What differs between two trees, by path; no tree is an empty one. What goes away comes before what is in its place.

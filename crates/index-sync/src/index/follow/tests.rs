@@ -330,6 +330,26 @@ async fn a_crash_before_the_end_of_a_round_is_mended_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_may_run_gc_while_the_mirror_is_down() {
+    let bench = Bench::new();
+    publish_many(&bench.git, 300);
+    bench.round().await;
+    change(&bench.git, "krate1", &line("krate1", "3.0.0", false));
+    bench.round().await;
+    bench.index.shutdown().await;
+    git_ok(&bench.git_dir(), &["gc", "-q"]);
+    assert!(!bench.git_dir().join("refs/mirror/upstream").exists());
+    let bench = bench.restarted().await;
+    change(&bench.git, "krate2", &line("krate2", "3.0.0", false));
+    let report = bench.round().await;
+    assert!(
+        !report.first && report.changed_files == 1 && report.received_bytes < 20_000,
+        "{report:?}"
+    );
+    bench.assert_like_upstream();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_git_removes_is_removed_but_not_too_much_at_once() {
     let bench = Bench::new();
     publish_many(&bench.git, 60);
