@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use crate::{pack, support::Repo};
 
 /// Commits 0 to 5, a squash as commit 6, and commit 7 on top of it.
-struct World {
+pub struct World {
     _dir: TempDir,
     repo: Repo,
     view: Arc<View>,
 }
 
 impl World {
-    fn new() -> World {
+    pub fn new() -> World {
         let dir = TempDir::new().unwrap();
         let (mut log, _) = PackLogWriter::open(dir.path()).unwrap();
         let mut repo = Repo::default();
@@ -31,7 +31,7 @@ impl World {
     }
 
     /// `C5` stands for commit 5, `X1` for one that nobody knows.
-    fn named(&self, text: &str) -> String {
+    pub fn named(&self, text: &str) -> String {
         let word = |word: &str| match (
             word.get(..1),
             word.get(1..).and_then(|number| number.parse::<usize>().ok()),
@@ -53,13 +53,16 @@ impl World {
         }
     }
 
-    fn ask(&self, protocol: Protocol, lines: &[&str]) -> Answer {
-        let body: String = lines.iter().map(|line| self.pkt(line)).collect();
-        respond(&self.view, protocol, body.as_bytes(), &Limits::default()).unwrap()
+    pub fn body(&self, lines: &[&str]) -> String {
+        lines.iter().map(|line| self.pkt(line)).collect()
+    }
+
+    pub fn ask(&self, protocol: Protocol, lines: &[&str]) -> Answer {
+        respond(&self.view, protocol, self.body(lines).as_bytes(), &Limits::default()).unwrap()
     }
 
     /// The lines before the pack, and how many objects the pack has if one follows.
-    fn hear(&self, protocol: Protocol, lines: &[&str]) -> (Vec<String>, Option<u32>) {
+    pub fn hear(&self, protocol: Protocol, lines: &[&str]) -> (Vec<String>, Option<u32>) {
         let answer = self.ask(protocol, lines);
         let objects = answer.plan.as_ref().map(|plan| plan.objects());
         (pack::answer(&answer.head).0, objects)

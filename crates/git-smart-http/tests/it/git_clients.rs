@@ -21,15 +21,9 @@ struct World {
     server: Server,
 }
 
-/// None, with a word, where there is no git.
+/// None where there is no git.
 fn world(commits: usize) -> Option<World> {
-    if Command::new("git")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_err()
-    {
-        eprintln!("skipped: no git on PATH");
+    if !has_git() {
         return None;
     }
     let dir = TempDir::new().unwrap();
@@ -105,6 +99,19 @@ impl World {
     }
 }
 
+/// False, with a word, where there is no git.
+pub fn has_git() -> bool {
+    let there = Command::new("git")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok();
+    if !there {
+        eprintln!("skipped: no git on PATH");
+    }
+    there
+}
+
 /// Runs git away from the user's settings, bounded in time by its own means.
 fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
@@ -134,11 +141,11 @@ fn said(arguments: &[&str], output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn git(dir: &Path, arguments: &[&str]) -> String {
+pub fn git(dir: &Path, arguments: &[&str]) -> String {
     said(arguments, command(dir, arguments).output().unwrap())
 }
 
-fn git_with_input(dir: &Path, arguments: &[&str], input: &[u8]) -> String {
+pub fn git_with_input(dir: &Path, arguments: &[&str], input: &[u8]) -> String {
     let mut child = command(dir, arguments);
     let mut child = child
         .stdin(Stdio::piped())

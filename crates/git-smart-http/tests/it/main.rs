@@ -6,5 +6,6 @@ mod git_clients;
 mod http;
 mod log_files;
 mod model;
+mod oracle;
 mod pack;
 mod support;
