@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use download_cache::{DownloadCache, Event};
 use h2c_upgrade::Connections;
-use index_sync::{Index, Repository, RepositoryLimits, SparseUpstream};
+use index_sync::{FollowConfig, Index, Repository, RepositoryLimits, SparseUpstream};
 use metadata_db::{DecisionsDb, MetadataDb};
 use registry::{Checksum, mirror_config};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
 use crate::data_dir::DataDir;
 use crate::free_space::free_bytes;
-use crate::settings::{Mode, Settings};
+use crate::settings::{Follow, Mode, Settings};
 use crate::statistics::{Counts, Statistics};
 
 /// Any failure at the start, with its causes.
@@ -39,6 +39,8 @@ pub struct Appliance {
     pub token: Option<Token>,
     /// Connections of clients, counted.
     pub connections: Arc<Connections>,
+    /// Packs that may be sent at once.
+    pub git_clones: Arc<Semaphore>,
     data_dir: DataDir,
     stopping: AtomicBool,
 }
@@ -66,7 +68,8 @@ impl Appliance {
         let token = settings.upstream.token.as_deref().map(Token::new).transpose()?;
         let cache = open_cache(&settings, &path, upstream.clone(), events)?;
         let statistics = Arc::new(Statistics::default());
-        let repository = Repository::open(&path.join("index.git"), RepositoryLimits::default())?;
+        let mut repository = Repository::open(&path.join("index.git"), RepositoryLimits::default())?;
+        repository.keep_pack_log(&path.join("pack-log"), settings.git.old_tips)?;
         let known = kept_or_served(cache.clone(), Arc::clone(&metadata), Arc::clone(&statistics));
         let index = Index::open(
             index_config(&settings),
@@ -77,6 +80,7 @@ impl Appliance {
             known,
         )?;
         trust_upstream(&settings, &upstream, token.as_ref())?;
+        follow_upstream(&settings, &index, &upstream, token.as_ref())?;
         let appliance = Self {
             index,
             cache,
@@ -85,6 +89,7 @@ impl Appliance {
             upstream,
             token,
             connections: Arc::default(),
+            git_clones: Arc::new(Semaphore::new(settings.git.clones_at_once)),
             data_dir,
             stopping: AtomicBool::new(false),
             settings,
@@ -231,6 +236,28 @@ fn trust_upstream(settings: &Settings, upstream: &UpstreamHttp, token: Option<&T
         upstream.trust(url.authority().clone(), token.cloned());
     }
     Ok(())
+}
+
+/// Begins to follow upstream's git repository, if there is one and the settings do not forbid it.
+fn follow_upstream(
+    settings: &Settings,
+    index: &Index,
+    upstream: &UpstreamHttp,
+    token: Option<&Token>,
+) -> Result<(), StartError> {
+    let Some(url) = &settings.upstream.git else { return Ok(()) };
+    let parsed: UpstreamUrl = url.parse()?;
+    upstream.trust(parsed.authority().clone(), token.cloned());
+    let config = FollowConfig {
+        url: url.clone(),
+        when: match settings.follow {
+            Follow::WhenWanted => index_sync::Follow::WhenWanted,
+            Follow::Always => index_sync::Follow::Always,
+            Follow::Never => index_sync::Follow::Never,
+        },
+        sync_interval: settings.sync_interval,
+    };
+    Ok(index.follow(config, upstream.clone())?)
 }
 
 fn open_cache(

@@ -44,6 +44,12 @@ pub struct Flags {
     /// The registry behind this one: crates.io, sparse+https://…/, or empty for none
     #[arg(long, global = true, value_name = "REGISTRY")]
     pub upstream_sparse: Option<String>,
+    /// The git repository of upstream's index: crates.io, an http(s) address, or empty for none
+    #[arg(long, global = true, value_name = "REPOSITORY")]
+    pub upstream_git: Option<String>,
+    /// When the whole index is followed: when-wanted, always or never
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub follow: Option<String>,
     /// What is logged, such as info or mirror=debug
     #[arg(long, global = true, value_name = "FILTER")]
     pub log: Option<String>,
@@ -58,6 +64,8 @@ impl Flags {
             ("public_url", "--public-url", &self.public_url),
             ("mode", "--mode", &self.mode),
             ("upstream.sparse", "--upstream-sparse", &self.upstream_sparse),
+            ("upstream.git", "--upstream-git", &self.upstream_git),
+            ("index.follow", "--follow", &self.follow),
             ("log", "--log", &self.log),
         ];
         let mut given: Vec<_> = plain
@@ -77,6 +85,16 @@ pub enum Command {
     /// Run the mirror: index, crate files, pages
     #[command(after_help = "Example: mirror serve --listen 0.0.0.0:8080 --public-url http://mirror.office:8080")]
     Serve,
+    /// Bring the whole index up to date once, from upstream's git repository
+    #[command(after_help = "Example: mirror sync")]
+    Sync,
+    /// Check what is published against where it came from
+    #[command(after_help = "Example: mirror verify --against-upstream")]
+    Verify {
+        /// Name every index file in which the published index differs from the upstream commit it names
+        #[arg(long, required = true)]
+        against_upstream: bool,
+    },
     /// Show the settings in force, or what clients need
     #[command(subcommand, after_help = "Example: mirror config client >> ~/.cargo/config.toml")]
     Config(ConfigCommand),

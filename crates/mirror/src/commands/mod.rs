@@ -4,6 +4,7 @@ mod doctor;
 mod remote;
 mod search;
 mod serve;
+mod sync;
 
 use crate::appliance::StartError;
 use crate::cli::{Cli, Command, ConfigCommand};
@@ -25,6 +26,8 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
                 .map_or_else(|| settings.local_url(), ToString::to_string);
             say(&client_config(&base))
         }
+        Command::Sync => sync::sync(settings),
+        Command::Verify { .. } => sync::verify_against_upstream(settings),
         Command::Doctor => doctor::doctor(settings),
         Command::Healthcheck => remote::healthcheck(&settings),
         Command::Mode { mode } => remote::mode(&settings, *mode),

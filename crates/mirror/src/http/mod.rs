@@ -7,6 +7,7 @@ mod body;
 mod conditional;
 mod download;
 mod error;
+mod git;
 mod health;
 mod metrics;
 mod pages;
@@ -48,6 +49,7 @@ fn all(config: &mut ServiceConfig) {
     config
         .configure(sparse::routes)
         .configure(download::routes)
+        .configure(git::routes)
         .configure(api::routes)
         .configure(health::routes)
         .configure(assets::routes)

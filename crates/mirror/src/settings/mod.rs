@@ -73,11 +73,39 @@ impl Mode {
     }
 }
 
+/// When the whole index is followed from `upstream.git`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// Once somebody wants it: a git client, `mirror sync`.
+    WhenWanted,
+    /// From the start.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Bounds on what git clients may ask.
+#[derive(Debug, Clone)]
+pub struct GitLimits {
+    /// How long commits that were published stay known to clients after the history was squashed.
+    pub old_tips: Duration,
+    /// Packs that are sent at once.
+    pub clones_at_once: usize,
+    /// Bytes of one request's body, after gzip.
+    pub max_request_bytes: u64,
+    /// Commits that one request may want.
+    pub max_wants: usize,
+    /// Commits that one request may say it has.
+    pub max_haves: usize,
+}
+
 /// The upstream registry, if there is one.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     /// The base of its sparse index: http or https, with a slash at its end.
     pub sparse: Option<String>,
+    /// The address of its git index: http or https.
+    pub git: Option<String>,
     /// A `dl` that is used in place of the one in upstream's `config.json`.
     pub download: Option<registry::DownloadTemplate>,
     /// Sent as `Authorization` to upstream's own hosts.
@@ -103,6 +131,14 @@ pub struct Settings {
     pub mode: Mode,
     /// The registry behind this one.
     pub upstream: Upstream,
+    /// When the whole index is followed.
+    pub follow: Follow,
+    /// How often it is.
+    pub sync_interval: Duration,
+    /// Whether git clients may have an index of only what was asked for.
+    pub serve_partial: bool,
+    /// What git clients may ask.
+    pub git: GitLimits,
     /// How long an index file is served without asking again.
     pub sparse_max_age: Duration,
     /// How long a version must be missing before it counts as removed.
@@ -149,6 +185,21 @@ impl Settings {
                 _ => Err("it should be online, fallback or offline".to_owned()),
             })?,
             upstream: upstream(&layers)?,
+            follow: read(&layers, "index.follow", |text| match text {
+                "when-wanted" => Ok(Follow::WhenWanted),
+                "always" => Ok(Follow::Always),
+                "never" => Ok(Follow::Never),
+                _ => Err("it should be when-wanted, always or never".to_owned()),
+            })?,
+            sync_interval: read(&layers, "index.sync_interval", value::interval)?,
+            serve_partial: read(&layers, "index.serve_partial", value::truth)?,
+            git: GitLimits {
+                old_tips: read(&layers, "git.old_tips", value::duration)?,
+                clones_at_once: read(&layers, "git.clones_at_once", value::count)?,
+                max_request_bytes: read(&layers, "git.max_request_bytes", value::size_bytes)?,
+                max_wants: read(&layers, "git.max_wants", value::count)?,
+                max_haves: read(&layers, "git.max_haves", value::count)?,
+            },
             sparse_max_age: read(&layers, "index.sparse_max_age", value::duration)?,
             removal_grace: read(&layers, "index.removal_grace", value::duration)?,
             max_file_bytes: read(&layers, "cache.max_file_size", value::size_bytes)?,
@@ -236,6 +287,7 @@ fn upstream(layers: &Layers) -> Result<Upstream, SettingsError> {
     }
     Ok(Upstream {
         sparse: optional(layers, "upstream.sparse", sparse_base)?,
+        git: optional(layers, "upstream.git", git_address)?,
         download: optional(layers, "upstream.download", |text| {
             registry::DownloadTemplate::parse(text).map_err(|cause| cause.to_string())
         })?,
@@ -268,6 +320,17 @@ fn sparse_base(text: &str) -> Result<String, String> {
             "it should be crates.io, or an address such as sparse+https://host/index/ with a slash at its end"
                 .to_owned()
         })
+}
+
+/// The address behind `crates.io` or an http(s) address of a git repository.
+fn git_address(text: &str) -> Result<String, String> {
+    let url = if text == "crates.io" { tame_index::CRATES_IO_INDEX } else { text };
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if authority(host).is_ok() && !url.contains(['?', '#', ' ']) {
+        return Ok(url.trim_end_matches('/').to_owned());
+    }
+    Err("it should be crates.io, or an http or https address of a git repository".to_owned())
 }
 
 #[cfg(test)]

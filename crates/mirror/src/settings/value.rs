@@ -23,6 +23,14 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+/// Reads a time that is waited for again and again: at least a second.
+pub fn interval(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        interval if interval < Duration::from_secs(1) => Err("it should be at least 1s".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 /// Reads `512MiB`, `10GB`, or a plain number of bytes.
 pub fn size_bytes(text: &str) -> Result<u64, Wrong> {
     let wrong = || "it should be a size such as 512MiB or 20GB".to_owned();
@@ -42,6 +50,19 @@ pub fn size_bytes(text: &str) -> Result<u64, Wrong> {
         _ => return Err(wrong()),
     };
     number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// Reads `true` or `false`.
+pub fn truth(text: &str) -> Result<bool, Wrong> {
+    text.parse().map_err(|_| "it should be true or false".to_owned())
+}
+
+/// Reads a number of at least one.
+pub fn count(text: &str) -> Result<usize, Wrong> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("it should be a number of at least 1".to_owned()),
+    }
 }
 
 /// Reads one or more addresses to listen on, with commas between.
@@ -203,6 +224,12 @@ mod tests {
         for bad in ["", "MiB", "-1", "1.5GB", "1XB", "99999999999999TiB"] {
             assert!(size_bytes(bad).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn reads_words_and_numbers() {
+        assert_eq!((truth("true"), truth("false"), count("16")), (Ok(true), Ok(false), Ok(16)));
+        assert!(truth("yes").is_err() && count("0").is_err() && count("-1").is_err() && count("").is_err());
     }
 
     #[test]
