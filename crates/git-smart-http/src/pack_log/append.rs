@@ -112,7 +112,7 @@ impl<'w> Append<'w> {
             .map_err(Error::disk("write", &self.view.files.index_path))
     }
 
-    /// Makes the range durable, and then shows it to readers.
+    /// Makes the range durable (or leaves that to [`PackLogWriter::sync`]), and then shows it to readers.
     ///
     /// # Errors
     /// [`Error::NoObjects`], [`Error::Disk`].
@@ -125,11 +125,13 @@ impl<'w> Append<'w> {
         self.record.segment.payload_crc = self.payload_crc.clone().finalize();
         self.record.segment.index_crc = self.index_crc.clone().finalize();
         let files = Arc::clone(&self.view.files);
-        sync(&mut self.entries, &files.entries_path)?;
-        sync(&mut self.index, &files.index_path)?;
+        self.entries
+            .flush()
+            .map_err(Error::disk("write", &files.entries_path))?;
+        self.index.flush().map_err(Error::disk("write", &files.index_path))?;
         // Before the record, so that what fails here leaves the log as it was.
         let view = self.next_view(&files)?;
-        self.writer.write_record(&self.record)?;
+        self.writer.keep(self.record)?;
         self.writer.known.extend(self.seen.drain());
         self.writer.end = self.record.segment;
         self.writer.log.publish(view);
@@ -163,11 +165,6 @@ fn tail(file: &File, path: &Path, end: u64) -> Result<BufWriter<File>, Error> {
     let placed = file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)));
     placed.map_err(Error::disk("cut", path))?;
     Ok(BufWriter::with_capacity(BLOCK_BYTES, file))
-}
-
-fn sync(writer: &mut BufWriter<File>, path: &Path) -> Result<(), Error> {
-    let synced = writer.flush().and_then(|()| writer.get_ref().sync_data());
-    synced.map_err(Error::disk("sync", path))
 }
 
 /// Deflates `data` piece by piece, and says how many bytes came out.

@@ -23,6 +23,7 @@ impl PackLogWriter {
     /// # Errors
     /// [`Error::Damaged`] when what should be kept is not what was written; [`Error::Disk`]. The log is as before.
     pub fn drop_before(&mut self, time: i64) -> Result<u32, Error> {
+        self.sync()?;
         let view = self.log.view();
         let first = view.history.first_kept(time);
         if first == 0 {
@@ -60,6 +61,7 @@ impl PackLogWriter {
             .map(|record| record.segment)
             .unwrap_or_default();
         (self.generation, self.commits, self.known) = (generation, commits, known);
+        self.written = history.record_count();
         self.log.publish(View { history, files });
         Ok(())
     }

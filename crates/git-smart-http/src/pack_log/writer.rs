@@ -4,12 +4,13 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use flate2::{Compress, Compression};
 
 use super::{
-    Append, Commit, Object, PackLog, Recovered, Segment, View,
+    Append, Commit, Files, Object, PackLog, Recovered, Segment, View,
     format::{COMMIT_BYTES, CommitRecord, HEADER_BYTES, Purpose},
     known::KnownObjects,
     recover::{self, Opened},
@@ -27,6 +28,11 @@ pub struct PackLogWriter {
     pub(super) end: Segment,
     pub(super) log: PackLog,
     pub(super) deflate: Compress,
+    /// How many records are in `commits`.
+    pub(super) written: u64,
+    /// Records that are not, since durability was put off.
+    waiting: Vec<CommitRecord>,
+    puts_off: bool,
 }
 
 impl PackLogWriter {
@@ -69,6 +75,7 @@ impl PackLogWriter {
             .last()
             .map(|record| record.segment)
             .unwrap_or_default();
+        let written = history.record_count();
         let log = PackLog::new(View { history, files });
         let deflate = Compress::new(Compression::default(), true);
         PackLogWriter {
@@ -79,6 +86,9 @@ impl PackLogWriter {
             end,
             log,
             deflate,
+            written,
+            waiting: Vec::new(),
+            puts_off: false,
         }
     }
 
@@ -148,18 +158,59 @@ impl PackLogWriter {
 }
 
 impl PackLogWriter {
-    pub(super) fn write_record(&mut self, record: &CommitRecord) -> Result<(), Error> {
-        let path = self.dir.join("commits");
-        let end = COMMIT_BYTES * self.log.view().history.record_count() + HEADER_BYTES;
+    /// From now on, what is appended is shown to readers but not made durable before [`PackLogWriter::sync`]: for
+    /// building a log of many commits. Those that a crash finds in between are cut off when the log is opened.
+    pub fn put_off_sync(&mut self) {
+        self.puts_off = true;
+    }
+
+    /// Makes durable what was appended, and ends what [`PackLogWriter::put_off_sync`] began.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]: readers see commits that may not be on disk. Open the log anew.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.puts_off = false;
+        let files = Arc::clone(self.log.view().files());
+        let waiting = std::mem::take(&mut self.waiting);
+        self.write(&files, &waiting)
+    }
+
+    /// Takes the record of a range whose payloads and index are written.
+    pub(super) fn keep(&mut self, record: CommitRecord) -> Result<(), Error> {
+        if self.puts_off {
+            self.waiting.push(record);
+            return Ok(());
+        }
+        let files = Arc::clone(self.log.view().files());
+        self.write(&files, &[record])
+    }
+
+    /// Payloads, index, records: each is on disk before the next.
+    fn write(&mut self, files: &Files, records: &[CommitRecord]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        files
+            .entries
+            .sync_data()
+            .map_err(Error::disk("sync", &files.entries_path))?;
+        files
+            .index
+            .sync_data()
+            .map_err(Error::disk("sync", &files.index_path))?;
+        let bytes: Vec<u8> = records.iter().flat_map(CommitRecord::encode).collect();
+        let end = HEADER_BYTES + COMMIT_BYTES * self.written;
         let written = (|| {
             self.commits.seek(SeekFrom::Start(end))?;
-            self.commits.write_all(&record.encode())?;
+            self.commits.write_all(&bytes)?;
             self.commits.sync_data()
         })();
-        written.map_err(|error| {
+        if let Err(error) = written {
             // A record that may be on disk or not must not be found by the next start while readers lack it.
             let _ = self.commits.set_len(end);
-            Error::disk("write", path)(error)
-        })
+            return Err(Error::disk("write", self.dir.join("commits"))(error));
+        }
+        self.written += records.len() as u64;
+        Ok(())
     }
 }

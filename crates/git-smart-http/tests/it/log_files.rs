@@ -117,6 +117,53 @@ fn a_commit_is_whole_or_not_there() {
 }
 
 #[test]
+fn what_was_not_made_durable_is_not_there_after_a_crash() {
+    let dir = TempDir::new().unwrap();
+    let (mut repo, mut log) = published(dir.path(), 2);
+    log.put_off_sync();
+    let grow = |repo: &mut Repo, log: &mut PackLogWriter, name: &str| {
+        repo.set(name, "more\n");
+        repo.publish(log)
+    };
+    grow(&mut repo, &mut log, "cc/1");
+    let head = grow(&mut repo, &mut log, "cc/2");
+    assert_eq!(log.log().view().head().unwrap().id, head, "shown at once");
+    pack::objects(&whole(clone(&log.log(), head, false))[8..]);
+    drop(log);
+    let (mut log, recovered) = PackLogWriter::open(dir.path()).unwrap();
+    assert_eq!(ids(&log.log()).len(), 2);
+    assert!(
+        recovered.entries_bytes > 0 && recovered.index_bytes > 0 && recovered.commits_bytes == 0,
+        "{recovered:?}"
+    );
+
+    repo.made.truncate(2);
+    log.put_off_sync();
+    grow(&mut repo, &mut log, "cc/3");
+    grow(&mut repo, &mut log, "cc/4");
+    log.sync().unwrap();
+    grow(&mut repo, &mut log, "cc/5");
+    drop(log);
+    let (log, recovered) = PackLogWriter::open(dir.path()).unwrap();
+    assert!(recovered.is_clean(), "{recovered:?}");
+    assert_eq!(ids(&log.log()).len(), 5);
+}
+
+#[test]
+fn what_a_rewrite_left_behind_goes_at_the_next_start() {
+    let dir = TempDir::new().unwrap();
+    let (_, log) = published(dir.path(), 2);
+    let before = ids(&log.log());
+    drop(log);
+    for name in ["entries.2", "index.2", "commits.new"] {
+        fs::write(dir.path().join(name), "half").unwrap();
+    }
+    let (log, recovered) = PackLogWriter::open(dir.path()).unwrap();
+    assert_eq!((ids(&log.log()), recovered.is_clean()), (before, true));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+#[test]
 fn readers_keep_what_they_began_with() {
     let dir = TempDir::new().unwrap();
     let (mut repo, mut log) = published(dir.path(), 3);
