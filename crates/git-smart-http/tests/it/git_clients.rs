@@ -112,24 +112,42 @@ pub fn has_git() -> bool {
     there
 }
 
-/// Runs git away from the user's settings, bounded in time by its own means.
-fn command(dir: &Path, arguments: &[&str]) -> Command {
+/// git away from the user's settings and from a repository around the tests.
+pub fn quiet_git(dir: &Path) -> Command {
     let mut command = Command::new("git");
+    for name in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_PROTOCOL",
+    ] {
+        command.env_remove(name);
+    }
     command
         .current_dir(dir)
-        .env_clear()
-        .env("PATH", option_env!("PATH").unwrap_or("/usr/bin:/bin"))
         .env("HOME", dir)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("XDG_CONFIG_HOME", dir)
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    command
         .env("GIT_TERMINAL_PROMPT", "0")
-        .args([
-            "-c",
-            "fetch.fsckObjects=true",
-            "-c",
-            "http.lowSpeedLimit=1",
-            "-c",
-            "http.lowSpeedTime=20",
-        ])
+        .env("no_proxy", "127.0.0.1")
+        .env("NO_PROXY", "127.0.0.1");
+    command
+}
+
+/// With strict checks, and bounded in time by git's own means.
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = quiet_git(dir);
+    command.args([
+        "-c",
+        "fetch.fsckObjects=true",
+        "-c",
+        "http.lowSpeedLimit=1",
+        "-c",
+        "http.lowSpeedTime=20",
+    ]);
+    command
         .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
         .args(arguments);
     command

@@ -1,16 +1,12 @@
 //! The same requests to `git upload-pack`: what is said before a pack has to be the same, line by line.
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{io::Write, path::Path, process::Stdio};
 
 use git_smart_http::Protocol;
 
 use crate::{
     conversations::World,
-    git_clients::{git, git_with_input, has_git},
+    git_clients::{git, git_with_input, has_git, quiet_git},
 };
 
 /// No parent follows its child: git takes note of parents, and then acknowledges them as it happens to (not at all in
@@ -50,16 +46,11 @@ fn repository(world: &World, dir: &Path) {
 
 /// What git says before the pack, and whether a pack follows.
 fn git_says(dir: &Path, protocol: Protocol, body: &str) -> (Vec<String>, bool) {
-    let mut command = Command::new("git");
-    command
-        .current_dir(dir)
-        .args(["upload-pack", "--stateless-rpc", "--timeout=20", "."]);
-    command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", dir);
-    match protocol {
-        Protocol::V0 => command.env_remove("GIT_PROTOCOL"),
-        Protocol::V1 => command.env("GIT_PROTOCOL", "version=1"),
-        Protocol::V2 => command.env("GIT_PROTOCOL", "version=2"),
-    };
+    let mut command = quiet_git(dir);
+    command.args(["upload-pack", "--stateless-rpc", "--timeout=20", "."]);
+    if protocol == Protocol::V2 {
+        command.env("GIT_PROTOCOL", "version=2");
+    }
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
