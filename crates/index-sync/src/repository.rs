@@ -1,4 +1,6 @@
+mod edited;
 mod layout;
+mod logged;
 mod new_object;
 mod pack_writer;
 mod reachable;
@@ -15,13 +17,13 @@ use std::time::{Duration, SystemTime};
 
 use gix::ObjectId;
 use gix::hash::Kind::Sha1;
-use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
 
 use crate::durable::replace_file;
-use crate::pack_log_writer::{PackLogKeeper, PackLogReader};
-use crate::published::{commit, entries, object, open_git, tip_at};
+use crate::pack_log_writer::PackLogKeeper;
+use crate::published::{commit, entries, open_git, tip_at};
 use crate::upstream_git::remove_fetch_dir;
-use crate::{CommitId, Error, PublishedTree, Tip, TreeFile, TreeId};
+use crate::{CommitId, Error, PublishedTree, Tip, TreeFile};
+use edited::edited;
 use new_object::NewObject;
 pub(crate) use pack_writer::{StagedPack, fetched_pack};
 use retired::RetiredPacks;
@@ -117,43 +119,6 @@ impl Repository {
         self.published.clone()
     }
 
-    /// Keeps a pack log in `dir` in step with what is published, from which git clients are served. What is missing of it, or
-    /// damaged, is made in the background. After a squash, the commits of the last `old_tips` stay known.
-    ///
-    /// A commit that a crash left in the log alone is published: somebody may have it already.
-    pub fn keep_pack_log(&mut self, dir: &Path, old_tips: Duration) -> Result<(), Error> {
-        let (keeper, ahead) = PackLogKeeper::open(dir, self.published.clone(), old_tips);
-        self.pack_log = Some(keeper);
-        if let Some(ahead) = ahead {
-            self.publish_what_the_log_has(&ahead)?;
-        }
-        self.settle_pack_log();
-        Ok(())
-    }
-
-    /// For serving git clients; none without [`Self::keep_pack_log`].
-    pub(crate) fn pack_log(&self) -> Option<PackLogReader> {
-        self.pack_log.as_ref().map(PackLogKeeper::reader)
-    }
-
-    fn settle_pack_log(&self) {
-        if let Some(keeper) = &self.pack_log {
-            keeper.settle();
-        }
-    }
-
-    /// The log's last commit, if it is whole and follows what is published.
-    fn publish_what_the_log_has(&mut self, ahead: &git_smart_http::Commit) -> Result<(), Error> {
-        let tip = self.published.tip()?;
-        let commit = CommitId::from_bytes(ahead.id.0);
-        let parent = ahead.parent.map(|parent| CommitId::from_bytes(parent.0));
-        if parent != tip.as_ref().map(|tip| tip.commit) || !self.storage.contains(commit.into()) {
-            return Ok(());
-        }
-        log::info!("commit {commit} was made but not published before the last end: it is now");
-        self.move_branch(tip.as_ref(), commit)
-    }
-
     /// Publishes one commit with all of `changes`, applied in their order, on top of what is published.
     ///
     /// Gives none, and publishes nothing, if that leaves the index as it is. `time_unix` is in seconds since 1970.
@@ -186,16 +151,6 @@ impl Repository {
         let done = write(self)?;
         self.torn = false;
         Ok(done)
-    }
-
-    /// A commit that failed may be in the log.
-    fn repair_pack_log(&mut self) -> Result<(), Error> {
-        let head = self.pack_log.as_ref().and_then(PackLogKeeper::head);
-        let published = self.published.tip()?.map(|tip| *tip.commit.as_bytes());
-        match head {
-            Some(head) if Some(head.id.0) != published => self.publish_what_the_log_has(&head),
-            _ => Ok(()),
-        }
     }
 
     fn commit_whole(
@@ -259,12 +214,7 @@ impl Repository {
             }
         }
         let tip = self.published.with_git(|git| tip_at(git, to))?;
-        if let Some(keeper) = &self.pack_log {
-            self.published.with_git_mut(|git| {
-                keeper.append(git, from, &tip);
-                Ok(())
-            })?;
-        }
+        self.append_to_pack_log(from, &tip)?;
         replace_file(&path, &path.with_extension("lock"), format!("{to}\n").as_bytes())?;
         self.published.set_tip(Some(tip));
         self.settle_pack_log();
@@ -329,54 +279,6 @@ fn check(git: &gix::Repository, storage: &Storage, tip: &Tip) -> Result<(), Erro
         }),
         None => Ok(()),
     }
-}
-
-/// The published tree with `changes` in it, and the objects that may be new.
-fn edited<'a>(
-    git: &gix::Repository,
-    tip: Option<&Tip>,
-    changes: &'a [Change],
-    raw: &[RawChange],
-) -> Result<(TreeId, Vec<NewObject<'a>>), Error> {
-    let change = || Error::git("change the tree");
-    let root = match tip {
-        None => Tree::default(),
-        Some(tip) => {
-            let root = object(git, tip.tree.into())?;
-            gix::objs::TreeRef::from_bytes(&root.data, Sha1)
-                .map_err(change())?
-                .into()
-        }
-    };
-    let mut objects = Vec::new();
-    let mut editor = Editor::new(root, &git.objects, Sha1);
-    for Change { file, content } in changes {
-        let parts = file.as_str().split('/').map(gix::bstr::BStr::new);
-        match content {
-            None => editor.remove_leaf(parts).map_err(change())?,
-            Some(content) => {
-                let blob = NewObject::new(Kind::Blob, content)?;
-                let id = blob.id;
-                objects.push(blob);
-                editor.upsert(parts, EntryKind::Blob, id).map_err(change())?
-            }
-        };
-    }
-    for RawChange { path, leaf } in raw {
-        let parts = path.split('/').map(gix::bstr::BStr::new);
-        match leaf {
-            None => editor.remove_leaf(parts),
-            Some(leaf) => editor.upsert(parts, leaf.kind, leaf.id),
-        }
-        .map_err(change())?;
-    }
-    let root = editor.write(|tree| -> Result<ObjectId, Error> {
-        let tree = NewObject::tree(tree)?;
-        let id = tree.id;
-        objects.push(tree);
-        Ok(id)
-    })?;
-    Ok((root.into(), objects))
 }
 
 #[cfg(test)]
