@@ -47,6 +47,7 @@ fn world(commits: usize) -> Option<World> {
 
 impl World {
     fn publish(&mut self, commits: usize) {
+        self.log.put_off_sync();
         for _ in 0..commits {
             let number = self.repo.made.len();
             self.repo
@@ -54,6 +55,7 @@ impl World {
             self.repo.set("1/file-1", &format!("changed by {number}\n"));
             self.repo.publish(&mut self.log);
         }
+        self.log.sync().unwrap();
     }
 
     fn client(&self, name: &str) -> PathBuf {

@@ -183,6 +183,8 @@ fn run(steps: Vec<Step>) {
         numbers: HashMap::new(),
         clients,
     };
+    // Waiting for the disk tests nothing here.
+    log.put_off_sync();
     world.repo.set("aa/start", "0\n");
     let first = world.repo.publish(&mut log);
     world.numbers.insert(first, 0);
@@ -208,8 +210,10 @@ fn run(steps: Vec<Step>) {
                 log.drop_before(repo.made[world.numbers[&id]].commit.time).unwrap();
             }
             Step::Reopen => {
+                log.sync().unwrap();
                 drop(log);
                 log = PackLogWriter::open(dir.path()).unwrap().0;
+                log.put_off_sync();
             }
             Step::Fetch {
                 client,
