@@ -1,18 +1,19 @@
 //! The parts, put together: index, cache, databases and the way upstream.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use download_cache::{DownloadCache, Event};
 use h2c_upgrade::Connections;
 use index_sync::{FollowConfig, Index, Repository, RepositoryLimits, SparseUpstream};
 use metadata_db::{DecisionsDb, MetadataDb};
-use registry::{Checksum, mirror_config};
+use registry::Checksum;
 use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
+use crate::commands::SyncProgress;
 use crate::data_dir::DataDir;
 use crate::free_space::free_bytes;
 use crate::settings::{Follow, Mode, Settings};
@@ -41,6 +42,7 @@ pub struct Appliance {
     pub connections: Arc<Connections>,
     /// Packs that may be sent at once.
     pub git_clones: Arc<Semaphore>,
+    sync_progress: Mutex<SyncProgress>,
     data_dir: DataDir,
     stopping: AtomicBool,
 }
@@ -79,9 +81,10 @@ impl Appliance {
             settings.upstream.sparse.is_some().then(|| upstream.clone()),
             known,
         )?;
+        index.set_mode(settings.mode.into());
         trust_upstream(&settings, &upstream, token.as_ref())?;
         follow_upstream(&settings, &index, &upstream, token.as_ref())?;
-        let appliance = Self {
+        Ok(Self {
             index,
             cache,
             metadata,
@@ -90,18 +93,24 @@ impl Appliance {
             token,
             connections: Arc::default(),
             git_clones: Arc::new(Semaphore::new(settings.git.clones_at_once)),
+            sync_progress: Mutex::default(),
             data_dir,
             stopping: AtomicBool::new(false),
             settings,
-        };
-        appliance.set_mode(appliance.settings.mode);
-        let base = appliance
-            .settings
-            .public_url
-            .as_ref()
-            .map_or_else(|| appliance.settings.local_url(), ToString::to_string);
-        appliance.index.publish_config_json(mirror_config(&base));
-        Ok(appliance)
+        })
+    }
+
+    /// What a sync by command has come to.
+    pub fn sync_progress(&self) -> MutexGuard<'_, SyncProgress> {
+        self.sync_progress
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+
+    /// The address in the published git index: `public_url`, else where it listens.
+    pub fn git_base_url(&self) -> String {
+        let public = self.settings.public_url.as_ref();
+        public.map_or_else(|| self.settings.local_url(), ToString::to_string)
     }
 
     /// Where everything is kept.
@@ -120,11 +129,7 @@ impl Appliance {
 
     /// Changes how upstream is treated, until the next start.
     pub fn set_mode(&self, mode: Mode) {
-        self.index.set_mode(match mode {
-            Mode::Online => index_sync::Mode::Online,
-            Mode::Fallback => index_sync::Mode::Fallback,
-            Mode::Offline => index_sync::Mode::Offline,
-        });
+        self.index.set_mode(mode.into());
     }
 
     /// Where the index comes from, for people.
@@ -245,7 +250,9 @@ fn follow_upstream(
     upstream: &UpstreamHttp,
     token: Option<&Token>,
 ) -> Result<(), StartError> {
-    let Some(url) = &settings.upstream.git else { return Ok(()) };
+    let Some(url) = &settings.upstream.git else {
+        return Ok(());
+    };
     let parsed: UpstreamUrl = url.parse()?;
     upstream.trust(parsed.authority().clone(), token.cloned());
     let config = FollowConfig {

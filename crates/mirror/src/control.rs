@@ -25,6 +25,12 @@ pub enum Request {
         /// The mode to switch to.
         to: Option<Mode>,
     },
+    /// Begin to bring the whole index up to date, unless that is under way.
+    Sync,
+    /// How that goes.
+    SyncProgress,
+    /// Where the published index differs from upstream's.
+    VerifyAgainstUpstream,
     /// Ask upstream for an index file now.
     Refresh {
         /// The crate.
@@ -140,6 +146,9 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
             }
             Reply::ok(appliance.mode().as_str())
         }
+        Request::Sync => crate::maintenance::sync(appliance),
+        Request::SyncProgress => crate::maintenance::sync_progress(appliance),
+        Request::VerifyAgainstUpstream => crate::maintenance::verify_against_upstream(Arc::clone(appliance)).await,
         Request::Refresh { name } => crate::maintenance::refresh(appliance, &name).await,
         Request::Evict { name, version } => crate::maintenance::evict(Arc::clone(appliance), name, version).await,
     }

@@ -102,7 +102,9 @@ impl Appliance {
 
     /// Whether what is published is the whole index, or may be served although it is not.
     fn whole_index(&self) -> Result<(), Refusal> {
-        if self.mode() == Mode::Offline || self.settings.upstream.sparse.is_none() && self.settings.upstream.git.is_none() {
+        if self.mode() == Mode::Offline
+            || self.settings.upstream.sparse.is_none() && self.settings.upstream.git.is_none()
+        {
             return Ok(());
         }
         let follows = self.index.want_whole();

@@ -6,8 +6,47 @@ use index_sync::Ask;
 use registry::{CrateName, CrateVersion, IndexFile, IndexPath};
 
 use crate::appliance::Appliance;
+use crate::commands::{differences_text, synced_text};
 use crate::control::Reply;
 use crate::error::chain;
+
+/// Begins a round of following upstream's git repository, in the background.
+pub fn sync(appliance: &Arc<Appliance>) -> Reply {
+    if appliance.index.follow_status().is_none() {
+        return Reply::failed("upstream.git is empty: there is no repository to sync from");
+    }
+    if appliance.sync_progress().begin() {
+        let own = Arc::clone(appliance);
+        tokio::spawn(async move {
+            let synced = own.index.sync_once(|_| ()).await;
+            let outcome = match synced {
+                Ok(report) => {
+                    let shared = Arc::clone(&own);
+                    let text = tokio::task::spawn_blocking(move || synced_text(&shared, &report)).await;
+                    text.unwrap_or_else(|panic| Err(panic.into()))
+                }
+                Err(error) => Err(error.into()),
+            };
+            own.sync_progress().end(outcome);
+        });
+    }
+    Reply::ok("begun")
+}
+
+/// How that goes.
+pub fn sync_progress(appliance: &Appliance) -> Reply {
+    let status = appliance.index.follow_status();
+    appliance.sync_progress().tell(status.as_ref())
+}
+
+/// Where the published index differs from the upstream commit that it has come to.
+pub async fn verify_against_upstream(appliance: Arc<Appliance>) -> Reply {
+    match tokio::task::spawn_blocking(move || differences_text(&appliance)).await {
+        Ok(Ok(text)) => Reply::ok(text),
+        Ok(Err(error)) => Reply::failed(chain(&*error)),
+        Err(_) => Reply::failed("the comparison was abandoned"),
+    }
+}
 
 /// Asks upstream for a crate's index file now.
 pub async fn refresh(appliance: &Appliance, name: &CrateName) -> Reply {

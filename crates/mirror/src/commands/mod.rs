@@ -6,6 +6,8 @@ mod search;
 mod serve;
 mod sync;
 
+pub use sync::{SyncProgress, differences_text, synced_text};
+
 use crate::appliance::StartError;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::client_config::client_config;

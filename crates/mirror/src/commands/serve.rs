@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
+use registry::mirror_config;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,9 @@ async fn run(settings: Settings, data_dir: DataDir, listeners: Vec<TcpListener>)
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
     let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
+    appliance
+        .index
+        .publish_config_json(mirror_config(&appliance.git_base_url()));
     let config = h2c_upgrade::Config {
         shutdown_timeout: SHUTDOWN,
         workers: std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)),

@@ -49,11 +49,15 @@ pub fn routes(config: &mut ServiceConfig) {
 }
 
 async fn no_push() -> HttpResponse {
-    HttpResponse::Forbidden().content_type("text/plain; charset=utf-8").body(READ_ONLY)
+    HttpResponse::Forbidden()
+        .content_type("text/plain; charset=utf-8")
+        .body(READ_ONLY)
 }
 
 async fn not_here() -> HttpResponse {
-    HttpResponse::NotFound().content_type("text/plain; charset=utf-8").body(SMART_ONLY)
+    HttpResponse::NotFound()
+        .content_type("text/plain; charset=utf-8")
+        .body(SMART_ONLY)
 }
 
 fn uncached(status: StatusCode, content_type: &str) -> HttpResponseBuilder {
@@ -67,7 +71,12 @@ fn uncached(status: StatusCode, content_type: &str) -> HttpResponseBuilder {
 }
 
 fn protocol(request: &HttpRequest) -> Protocol {
-    Protocol::from_header(request.headers().get("git-protocol").and_then(|value| value.to_str().ok()))
+    Protocol::from_header(
+        request
+            .headers()
+            .get("git-protocol")
+            .and_then(|value| value.to_str().ok()),
+    )
 }
 
 fn host(request: &HttpRequest) -> Option<&str> {
@@ -79,7 +88,11 @@ async fn advertise_refs(request: HttpRequest, appliance: Shared) -> HttpResponse
     match service(request.query_string()).as_deref() {
         Some("git-upload-pack") => {}
         Some("git-receive-pack") => return no_push().await,
-        _ => return HttpResponse::Forbidden().content_type("text/plain; charset=utf-8").body(SMART_ONLY),
+        _ => {
+            return HttpResponse::Forbidden()
+                .content_type("text/plain; charset=utf-8")
+                .body(SMART_ONLY);
+        }
     }
     let protocol = protocol(&request);
     let agent = concat!("mirror/", env!("CARGO_PKG_VERSION"));
@@ -100,7 +113,9 @@ async fn advertise_refs(request: HttpRequest, appliance: Shared) -> HttpResponse
 }
 
 fn service(query: &str) -> Option<String> {
-    form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "service").map(|(_, value)| value.into_owned())
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(name, _)| name == "service")
+        .map(|(_, value)| value.into_owned())
 }
 
 /// After a 200, as git says it: its clients show an `ERR` line to their user, and only the number of a status.
@@ -113,7 +128,10 @@ fn refused(refusal: &Refusal, content_type: &str, mut body: BytesMut) -> HttpRes
 async fn upload_pack(request: HttpRequest, payload: web::Payload, appliance: Shared) -> HttpResponse {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     if content_type.is_none_or(|value| value.as_bytes() != REQUEST.as_bytes()) {
-        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this wants a git-upload-pack request\n");
+        return plain(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "this wants a git-upload-pack request\n",
+        );
     }
     let body = match whole_body(&request, payload, appliance.settings.git.max_request_bytes).await {
         Ok(body) => body,
@@ -163,7 +181,12 @@ async fn answered(appliance: &Shared, serving: &Serving, protocol: Protocol, bod
 }
 
 /// Says `NAK` or opens the pack's section, then tells the client what it waits for until the pack can follow.
-fn aloud(appliance: Shared, body: Bytes, fetch: Fetch, slot: OwnedSemaphorePermit) -> mpsc::Receiver<io::Result<Bytes>> {
+fn aloud(
+    appliance: Shared,
+    body: Bytes,
+    fetch: Fetch,
+    slot: OwnedSemaphorePermit,
+) -> mpsc::Receiver<io::Result<Bytes>> {
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
     tokio::spawn(async move {
         let said = before_pack(fetch.protocol);
@@ -207,7 +230,11 @@ fn aloud(appliance: Shared, body: Bytes, fetch: Fetch, slot: OwnedSemaphorePermi
 /// What a clone hears before its pack.
 fn before_pack(protocol: Protocol) -> Bytes {
     let mut said = BytesMut::new();
-    let line: &[u8] = if protocol == Protocol::V2 { b"packfile\n" } else { b"NAK\n" };
+    let line: &[u8] = if protocol == Protocol::V2 {
+        b"packfile\n"
+    } else {
+        b"NAK\n"
+    };
     pkt_line::data(&mut said, line);
     said.freeze()
 }
@@ -250,7 +277,11 @@ fn streamed(receiver: mpsc::Receiver<io::Result<Bytes>>) -> HttpResponse {
 }
 
 /// The request's body with gzip undone, bounded before and after.
-async fn whole_body(request: &HttpRequest, mut payload: web::Payload, limit: u64) -> Result<Bytes, (StatusCode, &'static str)> {
+async fn whole_body(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    limit: u64,
+) -> Result<Bytes, (StatusCode, &'static str)> {
     const TOO_LARGE: (StatusCode, &str) = (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large\n");
     let mut sent = BytesMut::new();
     while let Some(piece) = payload.next().await {
@@ -260,7 +291,11 @@ async fn whole_body(request: &HttpRequest, mut payload: web::Payload, limit: u64
         }
         sent.extend_from_slice(&piece);
     }
-    match request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
+    match request
+        .headers()
+        .get(header::CONTENT_ENCODING)
+        .map(|value| value.as_bytes())
+    {
         None | Some(b"identity") => Ok(sent.freeze()),
         Some(b"gzip" | b"x-gzip") if sent.len() <= MAX_SENT_BYTES => {
             let mut body = Vec::new();
@@ -277,5 +312,7 @@ async fn whole_body(request: &HttpRequest, mut payload: web::Payload, limit: u64
 }
 
 fn plain(status: StatusCode, why: &'static str) -> HttpResponse {
-    HttpResponse::build(status).content_type("text/plain; charset=utf-8").body(why)
+    HttpResponse::build(status)
+        .content_type("text/plain; charset=utf-8")
+        .body(why)
 }

@@ -73,6 +73,16 @@ impl Mode {
     }
 }
 
+impl From<Mode> for index_sync::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Online => Self::Online,
+            Mode::Fallback => Self::Fallback,
+            Mode::Offline => Self::Offline,
+        }
+    }
+}
+
 /// When the whole index is followed from `upstream.git`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
@@ -324,7 +334,11 @@ fn sparse_base(text: &str) -> Result<String, String> {
 
 /// The address behind `crates.io` or an http(s) address of a git repository.
 fn git_address(text: &str) -> Result<String, String> {
-    let url = if text == "crates.io" { tame_index::CRATES_IO_INDEX } else { text };
+    let url = if text == "crates.io" {
+        tame_index::CRATES_IO_INDEX
+    } else {
+        text
+    };
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     if authority(host).is_ok() && !url.contains(['?', '#', ' ']) {

@@ -116,7 +116,12 @@ fn errors_name_key_value_and_source() {
         ("UPSTREAM__CA_FILE", "/nowhere.pem"),
         ("UPSTREAM__DOWNLOAD", "here"),
         ("TRUSTED_PROXIES", "me"),
-        ("DATA_DIR", " "), ("UPSTREAM__GIT", "ssh://h/x"), ("INDEX__FOLLOW", "yes"), ("INDEX__SYNC_INTERVAL", "0s"), ("INDEX__SERVE_PARTIAL", "1"), ("GIT__MAX_WANTS", "0"),
+        ("DATA_DIR", " "),
+        ("UPSTREAM__GIT", "ssh://h/x"),
+        ("INDEX__FOLLOW", "yes"),
+        ("INDEX__SYNC_INTERVAL", "0s"),
+        ("INDEX__SERVE_PARTIAL", "1"),
+        ("GIT__MAX_WANTS", "0"),
     ] {
         let variable = format!("MIRROR_{key}");
         let text = message(load(&[(&variable, bad)], &[]));

@@ -228,7 +228,10 @@ mod tests {
 
     #[test]
     fn reads_words_and_numbers() {
-        assert_eq!((truth("true"), truth("false"), count("16")), (Ok(true), Ok(false), Ok(16)));
+        assert_eq!(
+            (truth("true"), truth("false"), count("16")),
+            (Ok(true), Ok(false), Ok(16))
+        );
         assert!(truth("yes").is_err() && count("0").is_err() && count("-1").is_err() && count("").is_err());
     }
 

@@ -1,0 +1,202 @@
+//! `mirror sync` and `mirror verify --against-upstream`: by the running server, or here if none runs.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use index_sync::{FollowPhase, FollowStatus};
+use registry::mirror_config;
+use tokio::sync::mpsc;
+
+use super::{Ended, say};
+use crate::appliance::{Appliance, StartError};
+use crate::control::{Reply, Request, ask};
+use crate::data_dir::{DataDir, check_format};
+use crate::error::chain;
+use crate::settings::Settings;
+
+/// Plain lines of progress come so often.
+const PLAIN_LINES: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(200);
+
+/// One round, with a progress bar; ends by saying how many crate files are kept.
+pub fn sync(settings: Settings) -> Ended {
+    check_format(&settings.data_dir)?;
+    let mut bar = Bar::new();
+    let done = match ask(&settings.data_dir, &Request::Sync)? {
+        Some(started) if !started.ok => return Err(started.message.into()),
+        Some(_) => followed(&settings, &mut bar)?,
+        None => with_own_appliance(settings, async |appliance: &Appliance| {
+            let synced = appliance.index.sync_once(|status| bar.show(&words(status))).await;
+            synced_text(appliance, &synced?)
+        })?,
+    };
+    bar.clear();
+    say(&format!("{done}\n"))
+}
+
+/// Waits for the server's round and shows how it goes.
+fn followed(settings: &Settings, bar: &mut Bar) -> Result<String, StartError> {
+    loop {
+        let Some(Reply { ok, message }) = ask(&settings.data_dir, &Request::SyncProgress)? else {
+            return Err("the server ended before the sync did".into());
+        };
+        match message.strip_prefix("… ") {
+            Some(words) => bar.show(words),
+            None if ok => return Ok(message),
+            None => return Err(message.into()),
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// What a round brought, and what it did not: a sync is of the index alone. Blocks.
+pub fn synced_text(appliance: &Appliance, report: &index_sync::SyncReport) -> Result<String, StartError> {
+    let (files, totals) = (appliance.index.status().files, appliance.metadata.totals()?);
+    Ok(format!(
+        "the index is up to date with upstream's commit {}: {files} crates, {} files changed, {} bytes fetched in {:.1?}.\n\
+         This was the index; {} crate files ({} bytes) are kept. Others are fetched when a build first asks for them.",
+        report.upstream, report.changed_files, report.received_bytes, report.took, totals.files, totals.bytes
+    ))
+}
+
+/// What following is at, for people.
+pub fn words(status: &FollowStatus) -> String {
+    match status.phase {
+        FollowPhase::Waiting | FollowPhase::Idle => "asking upstream".to_owned(),
+        FollowPhase::Fetching { received_bytes } => format!("fetched {:.1} MB", received_bytes as f64 / 1e6),
+        FollowPhase::Publishing { total: 0, .. } => "comparing with what is published".to_owned(),
+        FollowPhase::Publishing { done, total } => format!("brought in {done} of {total} index files"),
+    }
+}
+
+/// Names every index file in which the published index differs from the upstream commit that it has come to.
+pub fn verify_against_upstream(settings: Settings) -> Ended {
+    check_format(&settings.data_dir)?;
+    let text = match ask(&settings.data_dir, &Request::VerifyAgainstUpstream)? {
+        Some(reply) if reply.ok => reply.message,
+        Some(reply) => return Err(reply.message.into()),
+        None => with_own_appliance(settings, async |appliance: &Appliance| differences_text(appliance))?,
+    };
+    say(&format!("{text}\n"))
+}
+
+/// The differences, one line each. Blocks.
+pub fn differences_text(appliance: &Appliance) -> Result<String, StartError> {
+    let differences = appliance.index.verify_against_upstream()?;
+    if differences.is_empty() {
+        return Ok("the published index differs from upstream's by config.json alone".to_owned());
+    }
+    let mut text = format!("{} index files differ from upstream's:", differences.len());
+    for difference in &differences {
+        text.push_str(&format!("\n  {}: {difference:?}", difference.path));
+    }
+    Ok(text)
+}
+
+fn with_own_appliance<T>(
+    settings: Settings,
+    work: impl AsyncFnOnce(&Appliance) -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let named_by = settings.layers.get("data_dir").source.to_string();
+    let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (events, _) = mpsc::unbounded_channel();
+        let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
+        // a directory that was served before names its own address already
+        if appliance.index.tree().tip()?.is_none() {
+            appliance
+                .index
+                .publish_config_json(mirror_config(&appliance.git_base_url()));
+        }
+        let done = work(&appliance).await;
+        appliance.stop(Duration::from_secs(1)).await;
+        done
+    })
+}
+
+/// One line that is written over on a terminal, and lines now and then elsewhere.
+struct Bar {
+    terminal: bool,
+    shown: Option<(Instant, String)>,
+}
+
+impl Bar {
+    fn new() -> Self {
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            shown: None,
+        }
+    }
+
+    fn show(&mut self, words: &str) {
+        let due = match &self.shown {
+            None => true,
+            Some((at, before)) => before != words && (self.terminal || at.elapsed() >= PLAIN_LINES),
+        };
+        if due {
+            let line = if self.terminal {
+                format!("\r\x1b[K{words}")
+            } else {
+                format!("{words}\n")
+            };
+            write_to_stderr(&line);
+            self.shown = Some((Instant::now(), words.to_owned()));
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal && self.shown.is_some() {
+            write_to_stderr("\r\x1b[K");
+        }
+    }
+}
+
+fn write_to_stderr(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What a sync by the server has come to, for whoever asks by command.
+#[derive(Debug, Default)]
+pub struct SyncProgress {
+    running: bool,
+    outcome: Option<Result<String, String>>,
+}
+
+impl SyncProgress {
+    /// Begins one unless one is running; the caller then runs it.
+    pub fn begin(&mut self) -> bool {
+        let begins = !self.running;
+        if begins {
+            *self = Self {
+                running: true,
+                outcome: None,
+            };
+        }
+        begins
+    }
+
+    /// It is over.
+    pub fn end(&mut self, outcome: Result<String, StartError>) {
+        *self = Self {
+            running: false,
+            outcome: Some(outcome.map_err(|error| chain(&*error))),
+        };
+    }
+
+    /// What to tell: a line that begins with `… ` while it runs.
+    pub fn tell(&self, status: Option<&FollowStatus>) -> Reply {
+        match (&self.outcome, status) {
+            (Some(Ok(done)), _) => Reply::ok(done.clone()),
+            (Some(Err(why)), _) => Reply::failed(why.clone()),
+            (None, Some(status)) if self.running => Reply::ok(format!("… {}", words(status))),
+            (None, _) => Reply::failed("no sync is running"),
+        }
+    }
+}
