@@ -91,7 +91,7 @@ impl DownloadCache {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The kept file with these bytes, opened: three system calls, one if it is not there.
+    /// The kept file with these bytes, opened: two system calls, one if it is not there.
     ///
     /// # Errors
     /// [`Error::Disk`] if the disk cannot say.
