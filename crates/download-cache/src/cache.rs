@@ -96,9 +96,7 @@ impl DownloadCache {
     /// # Errors
     /// [`Error::Disk`] if the disk cannot say.
     pub fn kept(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
-        let kept = self.inner.blobs.find(checksum)?;
-        self.inner.counters.hits.add(u64::from(kept.is_some()));
-        Ok(kept)
+        self.inner.blobs.find(checksum)
     }
 
     /// The kept file; or the running fill, joined; or a new fill from `url`. It does not wait for upstream: the waiter does.
@@ -109,14 +107,12 @@ impl DownloadCache {
         if let Some(kept) = self.kept(&wanted.checksum)? {
             return Ok(CrateFile::Kept(kept));
         }
-        let counters = &self.inner.counters;
         let mut table = self.inner.table();
         if let Some(fill) = table.running.get(&wanted.checksum) {
-            counters.waiters_joined.add(1);
+            self.inner.counters.waiters_joined.add(1);
             return Ok(CrateFile::Filling(fill.waiter()));
         }
         if let Some(error) = table.failure(&wanted.checksum, Instant::now()) {
-            counters.failures_remembered.add(1);
             return Err(error);
         }
         // A fill leaves the table after its file is in place, so it may have ended since we looked.
@@ -177,7 +173,6 @@ impl DownloadCache {
         let waiting = self.inner.slots.waiting();
         let fills = *self.inner.running.borrow() as u64;
         Stats {
-            hits: counters.hits.get(),
             fills_running: fills.saturating_sub(waiting),
             fills_waiting: waiting,
             fills_ok: counters.fills_ok.get(),
@@ -186,7 +181,6 @@ impl DownloadCache {
             retries: counters.retries.get(),
             bytes_fetched: counters.bytes_fetched.get(),
             waiters_joined: counters.waiters_joined.get(),
-            failures_remembered: counters.failures_remembered.get(),
         }
     }
 

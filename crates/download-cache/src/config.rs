@@ -88,7 +88,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// How a fill ended, told once per fill and before its waiters hear of it.
+/// What the owner of a cache has to write down, told before the waiters of the fill hear of its end.
 ///
 /// It is told on the fill's own task: a receiver only passes it on.
 #[derive(Clone, Debug)]
@@ -100,23 +100,5 @@ pub enum Event {
         wanted: Wanted,
         /// The size of the file.
         size_bytes: u64,
-        /// From the first request to the flushed file, waiting for a turn included.
-        took: Duration,
-    },
-    /// The bytes were right and were passed on, but are not on disk.
-    NotKept {
-        /// What the fill was begun for.
-        wanted: Wanted,
-        /// The size of the file.
-        size_bytes: u64,
-        /// Why not: at most 500 characters.
-        why: String,
-    },
-    /// The file could not be fetched.
-    Failed {
-        /// What the fill was begun for.
-        wanted: Wanted,
-        /// The whole chain of causes: at most 500 characters.
-        why: String,
     },
 }
