@@ -18,6 +18,9 @@ use crate::{Body, Error, Request, UpstreamUrl, body::Framing};
 /// Longer waits are not upstream's to impose.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What an offline mirror puts beside a 404.
+const OFFLINE: HeaderName = HeaderName::from_static("mirror-offline");
+
 /// An answer of upstream. Of its headers there is only what is named here.
 #[derive(Debug)]
 pub struct Response {
@@ -31,6 +34,8 @@ pub struct Response {
     pub last_modified: Option<String>,
     /// How long to wait before asking again, whether it was given in seconds or as a date; at most a day.
     pub retry_after: Option<Duration>,
+    /// Whether another mirror of our kind says that it is offline, so that what it lacks may well exist.
+    pub offline_mirror: bool,
     /// Where the answer came from, after redirects.
     pub url: UpstreamUrl,
     /// The bytes, as they arrive.
@@ -45,6 +50,7 @@ pub(crate) struct Head {
     etag: Option<String>,
     last_modified: Option<String>,
     retry_after: Option<Duration>,
+    offline_mirror: bool,
     url: UpstreamUrl,
     pub framing: Framing,
 }
@@ -76,6 +82,7 @@ impl Head {
             etag: printable(headers, &ETAG, 256),
             last_modified: printable(headers, &LAST_MODIFIED, 64),
             retry_after: printable(headers, &RETRY_AFTER, 64).and_then(|value| wait(&value)),
+            offline_mirror: headers.get(&OFFLINE).is_some_and(|value| value == "1"),
             url: url.clone(),
             framing,
         })
@@ -88,6 +95,7 @@ impl Head {
             etag: self.etag,
             last_modified: self.last_modified,
             retry_after: self.retry_after,
+            offline_mirror: self.offline_mirror,
             url: self.url,
             body,
         }
