@@ -3,7 +3,7 @@ mod commit_thread;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use metadata_db::{MetadataDb, UpstreamState};
 use registry::IndexPath;
@@ -19,6 +19,8 @@ use commit_thread::Thread;
 pub(crate) struct Progress {
     /// Why the last try to commit failed, if it did.
     failed: Option<String>,
+    /// Since when every try fails.
+    failing_since: Option<SystemTime>,
     ended: bool,
 }
 
@@ -118,7 +120,7 @@ impl Publisher {
             progress.borrow_and_update();
             {
                 let mut work = locked(&self.desk.work);
-                if work.stopping {
+                if work.stopping || progress.borrow().ended {
                     return Err(Error::Stopped);
                 }
                 let waiting = work.memory.pending_bytes();
@@ -167,6 +169,12 @@ impl Publisher {
         let mut progress = self.desk.progress.subscribe();
         // The sender lives as long as we do.
         let _ = progress.wait_for(|progress| progress.ended).await;
+    }
+
+    /// Since when commits fail, if they do, and whether the thread runs.
+    pub(crate) fn health(&self) -> (Option<SystemTime>, bool) {
+        let progress = self.desk.progress.borrow();
+        (progress.failing_since, !progress.ended)
     }
 
     /// How many files wait for their commit, and what memory holds in bytes.

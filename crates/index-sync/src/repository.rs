@@ -19,6 +19,7 @@ use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
 use crate::durable::replace_file;
 use crate::published::{commit, entries, object, open_git, tip_at};
 use crate::{CommitId, Error, PublishedTree, Tip, TreeFile, TreeId};
+pub(crate) use layout::BRANCH;
 use new_object::NewObject;
 use pack_writer::StagedPack;
 use retired::RetiredPacks;
@@ -171,7 +172,7 @@ impl Repository {
 
     /// Moves the branch from `from` to a commit whose objects are all on disk.
     fn move_branch(&mut self, from: Option<&Tip>, to: CommitId) -> Result<(), Error> {
-        let path = self.dir.join(layout::BRANCH);
+        let path = self.dir.join(BRANCH);
         let expected = from.map(|tip| tip.commit.to_string());
         match fs::read_to_string(&path) {
             // Then it is in `packed-refs`, or nowhere yet.
@@ -184,6 +185,7 @@ impl Repository {
                 }
             }
         }
+        self.published.set_next(to);
         replace_file(&path, &path.with_extension("lock"), format!("{to}\n").as_bytes())?;
         let tip = self.published.with_git(|git| tip_at(git, to))?;
         self.published.set_tip(Some(tip));
@@ -225,7 +227,7 @@ fn published_commit(git: &gix::Repository, dir: &Path) -> Result<Option<CommitId
         why,
     };
     let reference = git
-        .try_find_reference(layout::BRANCH)
+        .try_find_reference(BRANCH)
         .map_err(|error| damaged(format!("the branch cannot be read: {error}")))?;
     let Some(reference) = reference else { return Ok(None) };
     let id = reference
