@@ -49,9 +49,10 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             // Links and sockets do not open at all; what they are is seen from outside.
             Err(error) => {
-                return self
-                    .look(checksum)?
-                    .map_or(Ok(None), |_| Err(Error::disk("open", &path, error)));
+                return match self.look(checksum)? {
+                    Some(_) => Err(Error::disk("open", &path, error)),
+                    None => Ok(None),
+                };
             }
         };
         let metadata = file.metadata().map_err(|error| Error::disk("look at", &path, error))?;
