@@ -7,6 +7,7 @@ mod error;
 mod fill;
 mod kept_file;
 mod progress;
+mod rate;
 mod retry;
 mod running;
 mod slots;

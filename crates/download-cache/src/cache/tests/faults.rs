@@ -222,6 +222,25 @@ async fn a_stalled_body_fails_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_trickles_in_ends_the_fill() {
+    let fixture = Fixture::with(|config, _| {
+        config.min_bytes_per_second = 1 << 20;
+        config.slow_for = Duration::from_millis(200);
+    });
+    let (_, wanted) = fixture.file(1 << 20);
+    let trickle = Fault::Trickle {
+        bytes: 100,
+        every: Duration::from_millis(10),
+    };
+    fixture.upstream.fault(PATH, trickle, Times::Always);
+    let error = fixture.failure(&wanted).await;
+    assert!(matches!(error, Error::TooSlow { size_bytes: 1.., .. }), "{error:?}");
+    assert!(error.is_temporary() && !error.is_local());
+    assert!(error.to_string().ends_with("1048576 a second are the least"), "{error}");
+    assert_eq!(fixture.requests(), 1, "asking again would only take longer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_is_gone_harms_no_kept_file() {
     let fixture = Fixture::with(|config, _| config.attempts = 2);
     let (bytes, wanted_kept) = fixture.file(1000);

@@ -86,6 +86,20 @@ async fn first_bytes_go_out_as_they_come_and_the_last_ones_are_held_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_a_stall_goes_out_during_it() {
+    let fixture = Fixture::new();
+    let (bytes, wanted) = fixture.file(1 << 20);
+    let gate = fixture.upstream.hold_after(PATH, 600_000);
+    let mut waiter = fixture.waiter(&wanted).await;
+    while waiter.position() < 600_000 {
+        soon(waiter.next()).await.unwrap().unwrap();
+    }
+    assert!(now(waiter.next()).is_none(), "no more has come");
+    gate.open();
+    assert!(read(waiter).await.unwrap() == bytes[600_000..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_files_are_not_begun_before_they_are_whole() {
     let fixture = Fixture::new();
     let size = HELD_BACK as usize;
