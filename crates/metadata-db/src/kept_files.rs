@@ -105,16 +105,6 @@ impl MetadataDb {
         })
     }
 
-    /// The file with this checksum, if it is kept.
-    pub fn kept_by_checksum(&self, checksum: &Checksum) -> Result<Option<KeptRow>, Error> {
-        self.database.read("find a kept file", |snapshot| {
-            snapshot
-                .prepare_cached(&format!("{ROWS} WHERE f.checksum = ?1 ORDER BY f.id LIMIT 1"))?
-                .query_row([&checksum.as_bytes()[..]], row)
-                .optional()
-        })
-    }
-
     /// The checksums of all kept files.
     pub fn kept_checksums(&self) -> Result<HashSet<Checksum>, Error> {
         self.database.read("list the kept files", |snapshot| {

@@ -77,10 +77,6 @@ pub(crate) const DECISIONS: &[&str] = &["
         UNIQUE (path, vers)
     ) STRICT;
     CREATE INDEX decisions_by_kind ON decisions (kind, decided_at);
-    CREATE TABLE settings (
-        name TEXT PRIMARY KEY,
-        value TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The layout a file has: 0 for a new one.
