@@ -1,3 +1,5 @@
+//! Puts the acceptor before actix-http, on every listener and worker.
+
 use std::{
     fmt::Debug,
     net::{SocketAddr, TcpListener},

@@ -1,3 +1,5 @@
+//! Downloads of kept files, and counters that outlive the process.
+
 use std::collections::BTreeMap;
 
 use registry::Checksum;

@@ -1,3 +1,5 @@
+//! `decisions.db`: removals, holds and what the operator decided.
+
 use std::fs;
 use std::path::Path;
 

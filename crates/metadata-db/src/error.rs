@@ -1,3 +1,5 @@
+//! What can go wrong with the databases.
+
 use std::path::PathBuf;
 
 /// What can go wrong with one of the two databases.

@@ -1,3 +1,5 @@
+//! Which crate files are kept.
+
 use std::collections::HashSet;
 
 use registry::{Checksum, CrateName, CrateVersion};

@@ -1,3 +1,5 @@
+//! The tables of both databases, and how older ones get there.
+
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layouts of `mirror.db`, oldest first; the number of those applied is its `user_version`.
