@@ -1,7 +1,7 @@
 //! The commands of `mirror` as a shell sees them (issue 2, "The house"): help and exit codes, settings that cannot be used, one server
 //! for each directory, `config`, `mode`, `refresh`, `evict`, `healthcheck`, `doctor`, and that a token is in no output and no log.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -2,8 +2,6 @@
 //! index comes from"): what is kept is served whatever upstream does, nothing wrong is taken, removals wait, changed checksums are held.
 //! Rows I1 to I6 of the threats, as far as they show outside.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
