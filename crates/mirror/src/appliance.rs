@@ -113,6 +113,11 @@ impl Appliance {
         }
     }
 
+    /// Whether upstream is never asked, so that what is not here may well exist.
+    pub fn is_offline(&self) -> bool {
+        self.mode() == Mode::Offline || self.settings.upstream.sparse.is_none()
+    }
+
     /// Changes how upstream is treated, until the next start.
     pub fn set_mode(&self, mode: Mode) {
         self.index.set_mode(match mode {

@@ -11,6 +11,9 @@ use crate::error::{ServeError, chain};
 /// What a client that gets a 503 is told to wait, in seconds. cargo waits at most 10.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
+/// Tells a mirror behind this one that what is not kept here may well exist.
+const OFFLINE: (&str, &str) = ("mirror-offline", "1");
+
 /// A failure on its way to a client: what was asked, why it failed, and in which form to say it.
 #[derive(Debug)]
 pub struct Failure {
@@ -112,6 +115,9 @@ impl ResponseError for Failure {
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, retry_after(&self.error)));
+        }
+        if matches!(self.error, ServeError::NotKept { .. }) {
+            response.insert_header(OFFLINE);
         }
         if self.json {
             json_error(&mut response, &self.sentence())

@@ -56,12 +56,14 @@ async fn index_file(request: HttpRequest, path: web::Path<String>, appliance: Sh
         .await
         .map_err(|error| Failure::text(asked(), error))?;
     let Some(entry) = entry else {
-        return Err(Failure::text(
-            asked(),
-            ServeError::NoSuchCrate {
-                name: path.crate_name(),
-            },
-        ));
+        let name = path.crate_name();
+        let error = if appliance.is_offline() {
+            let what = format!("the index file of {name}");
+            ServeError::NotKept { what }
+        } else {
+            ServeError::NoSuchCrate { name }
+        };
+        return Err(Failure::text(asked(), error));
     };
     appliance.statistics.index_answers.fetch_add(1, Relaxed);
     Ok(answer(&request, &appliance, &entry))
