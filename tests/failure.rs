@@ -191,6 +191,25 @@ impl Blocked {
 }
 
 #[test]
+fn a_kept_file_that_became_shorter_is_set_aside_at_the_start() {
+    let upstream = FakeUpstream::start();
+    let kept = publish(&upstream, "kept");
+    let mut mirror = builder().upstream(&upstream).start();
+    mirror.keep(&kept);
+    assert!(mirror.terminate().success());
+    let blob = mirror.kept_files().pop().unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&blob)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    mirror.restart();
+    wait_until(&mirror, "it is set aside", || !blob.exists());
+    assert_whole(&get(&mirror, "kept"), &kept);
+}
+
+#[test]
 fn blobs_that_cannot_be_used_break_nothing_else_and_heal() {
     let upstream = FakeUpstream::start();
     let (kept, cold) = (publish(&upstream, "kept"), publish(&upstream, "cold"));

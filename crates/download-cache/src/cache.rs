@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -53,6 +53,14 @@ pub(crate) struct Inner {
     /// How many fills are in the table, for those who wait for the last one.
     pub running: watch::Sender<usize>,
     table: Mutex<Table>,
+}
+
+/// Removes a kept file from a data directory that no cache has open; the bytes that frees, `None` if it was not kept.
+///
+/// # Errors
+/// [`Error::Disk`] if the file cannot be removed.
+pub fn evict_from(data_dir: &Path, checksum: &Checksum) -> Result<Option<u64>, Error> {
+    Blobs::open(data_dir.join("blobs"))?.evict(checksum)
 }
 
 impl DownloadCache {

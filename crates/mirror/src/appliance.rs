@@ -10,7 +10,7 @@ use h2c_upgrade::Connections;
 use index_sync::{Index, Repository, RepositoryLimits, SparseUpstream};
 use metadata_db::{DecisionsDb, MetadataDb};
 use registry::{Checksum, mirror_config};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
 use crate::data_dir::DataDir;
@@ -18,6 +18,9 @@ use crate::error::chain;
 use crate::free_space::free_bytes;
 use crate::settings::{Mode, Settings};
 use crate::statistics::{Counts, Statistics};
+
+/// Pages that are being sent may take so much memory.
+const PAGES_KIB: usize = 32 << 10;
 
 /// Commits may fail for this long before the mirror counts as not ready.
 const COMMITS_MAY_FAIL: Duration = Duration::from_secs(10);
@@ -43,6 +46,8 @@ pub struct Appliance {
     pub token: Option<Token>,
     /// Connections of clients, counted.
     pub connections: Arc<Connections>,
+    /// Memory for pages that are being sent, in KiB: what clients that do not read them can hold.
+    pub pages_kib: Arc<Semaphore>,
     data_dir: DataDir,
     stopping: AtomicBool,
 }
@@ -89,6 +94,7 @@ impl Appliance {
             upstream,
             token,
             connections: Arc::default(),
+            pages_kib: Arc::new(Semaphore::new(PAGES_KIB)),
             data_dir,
             stopping: AtomicBool::new(false),
             settings,

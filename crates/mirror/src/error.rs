@@ -41,6 +41,9 @@ pub enum ServeError {
     /// The metadata database failed.
     #[error(transparent)]
     Metadata(#[from] metadata_db::Error),
+    /// A task of ours ended without an outcome.
+    #[error("the work was abandoned")]
+    Abandoned,
     /// The request itself makes no sense.
     #[error("{0}")]
     BadRequest(&'static str),

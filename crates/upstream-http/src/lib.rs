@@ -31,6 +31,6 @@ pub use head::Response;
 pub use probe::Probe;
 pub use proxy::{EnvProxies, Proxy, ProxyChoice, ProxyConfig};
 pub use request::Request;
-pub use tls::Roots;
+pub use tls::{Roots, check_ca_file};
 pub use trust::Token;
 pub use url::{Authority, UpstreamUrl};
