@@ -18,6 +18,7 @@ test:
 
 # licences, bans, sources and (where the database can be fetched) advisories
 deny:
+    @command -v cargo-deny > /dev/null || echo "cargo install --locked cargo-deny" first
     cargo deny check bans licenses sources
 
 # with the real crates.io: a project of some 150 dependencies, online, then offline from what was kept

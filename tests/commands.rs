@@ -1,13 +1,13 @@
 //! The commands of `mirror` as a shell sees them (issue 2, "The house"): help and exit codes, settings that cannot be used, one server
 //! for each directory, `config`, `mode`, `refresh`, `evict`, `healthcheck`, `doctor`, and that a token is in no output and no log.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
-use testkit::{CrateBuilder, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Times, said, text_of};
+use testkit::{CrateBuilder, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Times, git_ok, said, text_of};
 
 fn mirror() -> MirrorBuilder {
     MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
@@ -426,7 +426,13 @@ fn evict_forgets_with_and_without_a_server() {
     assert_eq!(upstream.count(&path), 2, "it is fetched again when it is wanted again");
 
     assert!(mirror.terminate().success());
-    let gone = mirror.run(&["evict", "abcd"]);
+    let tip = || git_ok(&mirror.data_dir().join("index.git"), &["rev-parse", "master"]);
+    let published = tip();
+    // other settings than the server's, as in a shell beside a service
+    let gone = mirror_at(&mirror.data_dir())
+        .env("MIRROR_PUBLIC_URL", "http://other.example")
+        .run(&["evict", "abcd"]);
+    assert_eq!(tip(), published, "what is published is not evict's business");
     let all = size(0) + size(1) + size(2);
     assert!(
         out(&gone).contains(&format!("abcd: 3 files forgotten, {all} bytes freed")),
@@ -434,6 +440,14 @@ fn evict_forgets_with_and_without_a_server() {
         said(&gone)
     );
     assert_eq!(mirror.kept_files(), [] as [std::path::PathBuf; 0]);
+    let nowhere = tempfile::tempdir().unwrap();
+    let (code, why) = one_sentence(&mirror_at(&nowhere.path().join("none")).run(&["evict", "abcd"]));
+    assert!(code == 1 && why.contains("nothing is kept there"), "{why}");
+    assert!(!nowhere.path().join("none").exists(), "no directory is made");
+}
+
+fn mirror_at(data_dir: &Path) -> MirrorBuilder {
+    mirror().data_dir(data_dir)
 }
 
 #[test]

@@ -163,7 +163,8 @@ fn a_directory_that_is_moved_away_is_noticed_and_nothing_is_written_in_its_place
     }
     fs::remove_dir(&data_dir).unwrap();
     fs::rename(&elsewhere, &data_dir).unwrap();
-    assert_eq!(reasons(&mirror), (200, "[]".to_owned()));
+    // what could not be committed meanwhile may be tried again only after a pause
+    wait_until(&mirror, "it is ready", || reasons(&mirror) == (200, "[]".to_owned()));
     assert_whole(&get(&mirror, "kept"), &kept);
     wait_until(&mirror, "what was not to be had is there", || {
         get(&mirror, "cold").body == cold.bytes
@@ -187,6 +188,25 @@ impl Blocked {
         fs::remove_file(&self.0).unwrap();
         fs::rename(self.0.with_extension("aside"), &self.0).unwrap();
     }
+}
+
+#[test]
+fn a_kept_file_that_became_shorter_is_set_aside_at_the_start() {
+    let upstream = FakeUpstream::start();
+    let kept = publish(&upstream, "kept");
+    let mut mirror = builder().upstream(&upstream).start();
+    mirror.keep(&kept);
+    assert!(mirror.terminate().success());
+    let blob = mirror.kept_files().pop().unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&blob)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    mirror.restart();
+    wait_until(&mirror, "it is set aside", || !blob.exists());
+    assert_whole(&get(&mirror, "kept"), &kept);
 }
 
 #[test]
@@ -271,6 +291,58 @@ fn an_index_that_cannot_be_written_costs_no_download_and_heals() {
     assert!(mirror.terminate().success());
     let fsck = git(&mirror.data_dir().join("index.git"), &["fsck", "--strict"]);
     assert!(fsck.status.success(), "{}", said(&fsck));
+}
+
+#[test]
+fn an_index_that_is_deleted_under_the_mirror_is_noticed_and_begun_anew_only_by_a_restart() {
+    let upstream = FakeUpstream::start();
+    let (kept, cold) = (publish(&upstream, "kept"), publish(&upstream, "cold"));
+    let mut mirror = builder().upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &kept);
+    wait_until(&mirror, "the first batch", || mirror.metric("index_files") == 1);
+    assert_eq!(reasons(&mirror), (200, "[]".to_owned()));
+    let index = mirror.data_dir().join("index.git");
+
+    let other = index.join("refs/heads/master");
+    let branch = fs::read(&other).unwrap();
+    fs::write(&other, format!("{}\n", "12".repeat(20))).unwrap();
+    let (status, why) = reasons(&mirror);
+    assert!(status == 503 && why.contains("index.git"), "replaced: {status} {why}");
+    fs::write(&other, branch).unwrap();
+    assert_eq!(reasons(&mirror), (200, "[]".to_owned()));
+
+    fs::remove_dir_all(&index).unwrap();
+    let (status, why) = reasons(&mirror);
+    assert!(status == 503 && why.contains("index.git"), "deleted: {status} {why}");
+    assert_whole(&get(&mirror, "cold"), &cold);
+    wait_until(&mirror, "a commit fails", || mirror.log().contains("failed to commit"));
+    assert!(!index.exists(), "{:?}", contents(&index).keys());
+    assert_eq!(mirror.get("/healthz").status, 200);
+    mirror.restart();
+    assert_eq!(reasons(&mirror), (200, "[]".to_owned()));
+    assert_whole(&get(&mirror, "cold"), &cold);
+}
+
+#[test]
+fn commits_that_fail_for_long_make_the_mirror_not_ready_until_they_succeed() {
+    let upstream = FakeUpstream::start();
+    let (kept, cold) = (publish(&upstream, "kept"), publish(&upstream, "cold"));
+    let mirror = builder().upstream(&upstream).start();
+    assert_whole(&get(&mirror, "kept"), &kept);
+    wait_until(&mirror, "the first batch", || mirror.metric("index_files") == 1);
+    let blocked = Blocked::new(mirror.data_dir().join("index.git/objects/pack"));
+    assert_whole(&get(&mirror, "cold"), &cold);
+    wait_until(&mirror, "a commit fails", || mirror.log().contains("failed to commit"));
+    assert_eq!(reasons(&mirror), (200, "[]".to_owned()), "one failure is none");
+    wait_until(&mirror, "it is not ready", || {
+        let (status, why) = reasons(&mirror);
+        status == 503 && why.contains("cannot be committed")
+    });
+    blocked.free();
+    wait_until(&mirror, "it is ready again", || {
+        reasons(&mirror) == (200, "[]".to_owned())
+    });
+    assert_eq!(mirror.metric("index_files"), 2);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What the log says (issue 2, "one log line per event, with crate, version and cause"), and that no client or upstream writes lines of
 //! its own into it. Row W7 of the threats.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::time::Duration;
 

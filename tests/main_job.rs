@@ -2,8 +2,6 @@
 //! same `Cargo.lock` as without it; again when upstream is gone and the registry forgotten; again offline after a restart. Search and
 //! info with and without upstream, writes refused, yanked versions, downloads that come first, two cargos at once.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::time::Duration;
 

@@ -2,8 +2,6 @@
 //! then by an offline mirror and an empty `CARGO_HOME`, with the `Cargo.lock` that cargo makes without the mirror. It needs the internet
 //! and some minutes, so it runs only where `MIRROR_E2E_ONLINE=1` is set.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::time::Duration;
 

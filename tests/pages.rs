@@ -1,8 +1,6 @@
 //! The pages for people (issue 2, "Pages for people"): what each shows of a kept crate, headers, links and HEAD, `/config.toml` to the
 //! byte, pages below the path of a `public_url`, and hostile READMEs, in a browser too where there is one. Rows W1, W2 and N7.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 use std::path::Path;
 

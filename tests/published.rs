@@ -2,7 +2,7 @@
 //! --strict` at all times, one linear history, sparse body and blob the same, commits within two seconds, one commit for a changed
 //! `public_url`, and restarts that change nothing.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

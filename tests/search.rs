@@ -2,7 +2,7 @@
 //! with and without a server, a database that was deleted or damaged, a newer one, and crate files that cannot be parsed.
 //! Rows W3, W4 and N7 of the threats; T1 and T3 as far as they show outside.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
 use std::path::Path;
 use std::time::Duration;

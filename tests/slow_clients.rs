@@ -48,8 +48,12 @@ fn narrow(mirror: &MirrorProcess) -> TcpStream {
 }
 
 fn ask_and_read_a_little(mirror: &MirrorProcess, name: &str) -> TcpStream {
+    send_and_read_a_little(mirror, &request(name))
+}
+
+fn send_and_read_a_little(mirror: &MirrorProcess, request: &str) -> TcpStream {
     let mut stream = narrow(mirror);
-    stream.write_all(request(name).as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 100]).unwrap();
     stream
 }
@@ -183,4 +187,40 @@ fn one_connection_with_many_streams_that_takes_nothing_costs_little() {
         .collect();
     assert_bounded(&mirror, before, 4 * streams as usize, "400 streams on 4 connections");
     drop(connections);
+}
+
+/// A crate with so many versions that its index file has several megabytes, and so would a page that listed them all.
+fn publish_thousands_of_versions(upstream: &FakeUpstream) {
+    let line = |n: u32| CrateBuilder::new("many", &format!("0.{n}.0")).build().index_line;
+    let model = line(0);
+    let lines: String = (0..20_000)
+        .map(|n| model.replace("\"0.0.0\"", &format!("\"0.{n}.0\"")) + "\n")
+        .collect();
+    upstream.set_index_file("ma/ny/many", lines.as_bytes());
+}
+
+#[test]
+fn index_files_and_pages_that_nobody_reads_cost_little() {
+    let upstream = FakeUpstream::start();
+    publish_thousands_of_versions(&upstream);
+    let mirror = start(&upstream);
+    let size = mirror.get("/index/ma/ny/many").body.len();
+    assert!(size > 2 << 20, "{size}");
+    let page = || Some(mirror.get("/crates/many")).filter(|reply| reply.status == 200);
+    let page = eventually(SOON, page).expect("the page is there with the next batch");
+    assert!(page.complete && page.body.len() < 1 << 20, "{}", page.body.len());
+    assert!(page.text().contains("19500 still older ones"), "{}", page.text());
+    for path in ["/index/ma/ny/many", "/crates/many"] {
+        let before = mirror.rss_bytes();
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| send_and_read_a_little(&mirror, &ask)).collect();
+        let grown = growth(&mirror, before);
+        println!("{path}: {grown} bytes more in the process");
+        // pages have a budget of 32 MiB in all, and rendering needs room too
+        let allowed = MEMORY_IN_ALL + (64 << 20) + CLIENTS as u64 * MEMORY_PER_CLIENT;
+        assert!(grown < allowed, "{path}: {grown} bytes for {CLIENTS} clients");
+        drop(clients);
+    }
+    let heals = eventually(SOON, || (mirror.get("/crates/many").status == 200).then_some(()));
+    assert!(heals.is_some(), "the budget is given back");
 }

@@ -3,7 +3,7 @@
 //! max-age, unknown names, the modes, tokens, download templates, and a mirror as the upstream of a mirror.
 //! Rows N1, N3 and W6 of the threats.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
 use std::io::Read;
 use std::path::Path;

@@ -2,8 +2,6 @@
 //! index comes from"): what is kept is served whatever upstream does, nothing wrong is taken, removals wait, changed checksums are held.
 //! Rows I1 to I6 of the threats, as far as they show outside.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -181,6 +179,90 @@ fn an_upstream_that_is_gone_costs_little_time_and_is_found_again() {
 }
 
 #[test]
+fn a_name_that_is_sent_elsewhere_takes_no_other_out_of_service() {
+    for target in ["http://127.0.0.1:1/", "http://127.0.0.1:22/", "http://169.254.169.254/"] {
+        let upstream = FakeUpstream::start();
+        let redi = FakeUpstream::index_path("redi");
+        upstream.fault(&redi, Fault::Redirect(302, target.to_owned()), Times::Always);
+        let mirror = asking(&upstream).start();
+        for number in 0..5 {
+            assert_eq!(mirror.get(&redi).status, 503, "{target}");
+            let cold = format!("cold{number}");
+            publish(&upstream, &cold, "1.0.0");
+            let reply = mirror.get(&FakeUpstream::index_path(&cold));
+            assert_eq!(reply.status, 200, "{target} {cold}: {}", reply.text());
+        }
+        assert!(!mirror.log().contains("upstream cannot be asked"), "{}", mirror.log());
+    }
+}
+
+#[test]
+fn a_mirror_behind_an_offline_mirror_loses_nothing() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "abcd", "1.0.0");
+    publish(&upstream, "cold", "1.0.0");
+    let dir = tempfile::tempdir().unwrap();
+    let behind = |first: &MirrorProcess| {
+        mirror()
+            .data_dir(&dir.path().join("data"))
+            .upstream_sparse(&format!("sparse+{}", first.url("/index/")))
+            .env("MIRROR_INDEX__SPARSE_MAX_AGE", "0s")
+            .env("MIRROR_INDEX__REMOVAL_GRACE", "500ms")
+            .start()
+    };
+    let (abcd, cold) = (FakeUpstream::index_path("abcd"), FakeUpstream::index_path("cold"));
+    let (kept, unkept) = (
+        "/api/v1/crates/abcd/1.0.0/download",
+        "/api/v1/crates/cold/1.0.0/download",
+    );
+    let online = asking(&upstream).start();
+    let second = behind(&online);
+    let text = second.get(&abcd).body;
+    assert_eq!(second.get(kept).body, krate.bytes);
+    assert!(second.terminate().success());
+    drop(online);
+
+    let without_upstream = mirror().start();
+    let offline = asking(&upstream).env("MIRROR_MODE", "offline").start();
+    for first in [&without_upstream, &offline] {
+        for asked in [abcd.as_str(), kept] {
+            let reply = first.get(asked);
+            assert_eq!(
+                (reply.status, reply.header("mirror-offline")),
+                (404, Some("1")),
+                "{asked}"
+            );
+            let why = "is not kept here, and this mirror is offline";
+            assert!(reply.text().contains(why), "{}", reply.text());
+        }
+        assert_eq!(first.get("/nowhere").header("mirror-offline"), None);
+        let second = behind(first);
+        let three_times = Duration::from_millis(1500);
+        let lost = eventually(three_times, || (second.get(&abcd).body != text).then_some(()));
+        assert!(lost.is_none(), "{}", second.log());
+        assert_eq!(second.get(kept).body, krate.bytes);
+        for asked in [cold.as_str(), unkept] {
+            let reply = second.get(asked);
+            assert_eq!(reply.status, 503, "{asked}: {}", reply.text());
+        }
+        assert!(
+            !second.log().contains("not in upstream's index any more"),
+            "{}",
+            second.log()
+        );
+        assert!(second.terminate().success());
+    }
+    let second = behind(&offline);
+    assert_eq!(second.get(&cold).status, 503);
+    assert!(offline.run(&["mode", "online"]).status.success());
+    let found = eventually(PATIENCE, || (second.get(&cold).status == 200).then_some(()));
+    assert!(found.is_some(), "{}", second.log());
+    let nobody = FakeUpstream::index_path("nobody");
+    assert_eq!(offline.get(&nobody).header("mirror-offline"), None);
+    assert_eq!(second.get(&nobody).status, 404);
+}
+
+#[test]
 fn a_stalled_upstream_makes_a_kept_answer_wait_only_once() {
     let upstream = FakeUpstream::start();
     publish(&upstream, "abcd", "1.0.0");
@@ -242,6 +324,11 @@ fn a_file_with_anything_else_in_it_is_refused_as_a_whole() {
     let mirror = asking(&upstream).start();
     let path = FakeUpstream::index_path("abcd");
     let usual = line("1.0.0", "");
+    upstream.set_index_file("ef/gh/efgh", b"<html>");
+    assert_eq!(mirror.get(&FakeUpstream::index_path("efgh")).status, 503);
+    let log = mirror.log();
+    assert!(log.contains("efgh: upstream's answer is refused"), "{log}");
+    assert!(!log.contains("the last good one"), "there is none: {log}");
     upstream.set_index_file("ab/cd/abcd", usual.as_bytes());
     assert_eq!(mirror.get(&path).text(), usual);
     let hash = "ab".repeat(32);
@@ -282,7 +369,10 @@ fn a_file_with_anything_else_in_it_is_refused_as_a_whole() {
     }
     assert!(mirror.metric("upstream_index_refused") + 2 >= bodies.len() as u64);
     let log = mirror.log();
-    assert!(log.contains("abcd: upstream's answer is refused"), "{log}");
+    assert!(
+        log.contains("abcd: upstream's answer is refused, the last good one stays in force"),
+        "{log}"
+    );
     assert!(
         log.lines().all(|line| line.len() < 2000),
         "an odd body does not flood the log"

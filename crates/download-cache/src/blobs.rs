@@ -1,15 +1,16 @@
 //! `blobs/ab/<64 hex digits>`: which files are kept, by what their bytes are.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use registry::Checksum;
+use rustix::fs::OFlags;
 
 use crate::{Error, KeptFile, temp_file::TempFile};
 
@@ -43,26 +44,38 @@ impl Blobs {
     /// The kept file. What has the name but cannot be a crate file is moved out of the way.
     pub(crate) fn find(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
         let path = self.path(checksum);
-        let Some(metadata) = present(fs::symlink_metadata(&path), "look at", &path)? else {
-            return Ok(None);
+        let file = match open_itself(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Links and sockets do not open at all; what they are is seen from outside.
+            Err(error) => {
+                return match self.look(checksum)? {
+                    Some(_) => Err(Error::disk("open", &path, error)),
+                    None => Ok(None),
+                };
+            }
         };
-        // Looked at before it is opened: opening a pipe would wait for its other end.
-        if let Some(fault) = fault(&metadata) {
-            self.set_aside(checksum, fault);
-            return Ok(None);
+        let metadata = file.metadata().map_err(|error| Error::disk("look at", &path, error))?;
+        let size_bytes = self.sound_size(checksum, &metadata);
+        Ok(size_bytes.map(|size_bytes| KeptFile { file, size_bytes }))
+    }
+
+    /// The size of a kept file without opening it.
+    fn look(&self, checksum: &Checksum) -> Result<Option<u64>, Error> {
+        let path = self.path(checksum);
+        let metadata = present(fs::symlink_metadata(&path), "look at", &path)?;
+        Ok(metadata.and_then(|metadata| self.sound_size(checksum, &metadata)))
+    }
+
+    /// The size in bytes of what can be a crate file; anything else is moved out of the way.
+    fn sound_size(&self, checksum: &Checksum, metadata: &Metadata) -> Option<u64> {
+        match fault(metadata) {
+            None => Some(metadata.len()),
+            Some(fault) => {
+                self.set_aside(checksum, fault);
+                None
+            }
         }
-        let Some(file) = present(File::open(&path), "open", &path)? else {
-            return Ok(None);
-        };
-        let opened = file.metadata().map_err(|error| Error::disk("look at", &path, error))?;
-        if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
-            // Replaced in between; the next one to ask sees what it is now.
-            return Ok(None);
-        }
-        Ok(Some(KeptFile {
-            file,
-            size_bytes: opened.len(),
-        }))
     }
 
     /// Moves a file to `blobs/bad/`. Failing to do so is logged: a fill replaces the file if it can.
@@ -119,15 +132,11 @@ impl Blobs {
 
     /// Forgets a file and says how large it was. Those who read it go on.
     pub(crate) fn evict(&self, checksum: &Checksum) -> Result<Option<u64>, Error> {
-        let path = self.path(checksum);
-        let Some(metadata) = present(fs::symlink_metadata(&path), "look at", &path)? else {
+        let Some(size_bytes) = self.look(checksum)? else {
             return Ok(None);
         };
-        if let Some(fault) = fault(&metadata) {
-            self.set_aside(checksum, fault);
-            return Ok(None);
-        }
-        Ok(present(fs::remove_file(&path), "remove", &path)?.map(|()| metadata.len()))
+        let path = self.path(checksum);
+        Ok(present(fs::remove_file(&path), "remove", &path)?.map(|()| size_bytes))
     }
 
     /// Calls back for each kept file, in no order. What is no crate file is passed over.
@@ -152,6 +161,14 @@ impl Blobs {
             })
         })
     }
+}
+
+/// Opens what is here and nothing that it points to; a pipe without waiting for its other end.
+fn open_itself(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.cast_signed());
+    options.open(path)
 }
 
 /// Why this cannot be a kept file, if it cannot.

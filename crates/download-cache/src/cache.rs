@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -55,6 +55,14 @@ pub(crate) struct Inner {
     table: Mutex<Table>,
 }
 
+/// Removes a kept file from a data directory that no cache has open; the bytes that frees, `None` if it was not kept.
+///
+/// # Errors
+/// [`Error::Disk`] if the file cannot be removed.
+pub fn evict_from(data_dir: &Path, checksum: &Checksum) -> Result<Option<u64>, Error> {
+    Blobs::open(data_dir.join("blobs"))?.evict(checksum)
+}
+
 impl DownloadCache {
     /// Opens or creates the cache below `config.data_dir` and removes what a crash left in `tmp/`. Blocks for the disk.
     ///
@@ -91,14 +99,12 @@ impl DownloadCache {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The kept file with these bytes, opened: three system calls, one if it is not there.
+    /// The kept file with these bytes, opened: two system calls, one if it is not there.
     ///
     /// # Errors
     /// [`Error::Disk`] if the disk cannot say.
     pub fn kept(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
-        let kept = self.inner.blobs.find(checksum)?;
-        self.inner.counters.hits.add(u64::from(kept.is_some()));
-        Ok(kept)
+        self.inner.blobs.find(checksum)
     }
 
     /// The kept file; or the running fill, joined; or a new fill from `url`. It does not wait for upstream: the waiter does.
@@ -109,14 +115,12 @@ impl DownloadCache {
         if let Some(kept) = self.kept(&wanted.checksum)? {
             return Ok(CrateFile::Kept(kept));
         }
-        let counters = &self.inner.counters;
         let mut table = self.inner.table();
         if let Some(fill) = table.running.get(&wanted.checksum) {
-            counters.waiters_joined.add(1);
+            self.inner.counters.waiters_joined.add(1);
             return Ok(CrateFile::Filling(fill.waiter()));
         }
         if let Some(error) = table.failure(&wanted.checksum, Instant::now()) {
-            counters.failures_remembered.add(1);
             return Err(error);
         }
         // A fill leaves the table after its file is in place, so it may have ended since we looked.
@@ -177,7 +181,6 @@ impl DownloadCache {
         let waiting = self.inner.slots.waiting();
         let fills = *self.inner.running.borrow() as u64;
         Stats {
-            hits: counters.hits.get(),
             fills_running: fills.saturating_sub(waiting),
             fills_waiting: waiting,
             fills_ok: counters.fills_ok.get(),
@@ -186,7 +189,6 @@ impl DownloadCache {
             retries: counters.retries.get(),
             bytes_fetched: counters.bytes_fetched.get(),
             waiters_joined: counters.waiters_joined.get(),
-            failures_remembered: counters.failures_remembered.get(),
         }
     }
 

@@ -29,6 +29,10 @@ pub struct Config {
     pub fills_per_host: usize,
     /// How long a fill may take, waiting for its turn and all attempts included.
     pub fill_deadline: Duration,
+    /// The least that upstream may give while a body comes; 0 is no limit.
+    pub min_bytes_per_second: u64,
+    /// How long it may give less than that before the fill fails, in waiting time.
+    pub slow_for: Duration,
     /// How often a file is asked for when the trouble may be transient; 1 is once.
     pub attempts: u32,
     /// The pause before the second attempt, give or take a half; each further one is twice as long, up to 10 s.
@@ -48,6 +52,8 @@ impl Config {
             fills_at_once: 64,
             fills_per_host: 16,
             fill_deadline: Duration::from_secs(600),
+            min_bytes_per_second: 1024,
+            slow_for: Duration::from_secs(30),
             attempts: 3,
             backoff: Duration::from_millis(250),
             remember_failure: Duration::from_secs(5),
@@ -64,6 +70,8 @@ impl fmt::Debug for Config {
             .field("fills_at_once", &self.fills_at_once)
             .field("fills_per_host", &self.fills_per_host)
             .field("fill_deadline", &self.fill_deadline)
+            .field("min_bytes_per_second", &self.min_bytes_per_second)
+            .field("slow_for", &self.slow_for)
             .field("attempts", &self.attempts)
             .field("backoff", &self.backoff)
             .field("remember_failure", &self.remember_failure)
@@ -88,7 +96,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// How a fill ended, told once per fill and before its waiters hear of it.
+/// What the owner of a cache has to write down, told before the waiters of the fill hear of its end.
 ///
 /// It is told on the fill's own task: a receiver only passes it on.
 #[derive(Clone, Debug)]
@@ -100,23 +108,5 @@ pub enum Event {
         wanted: Wanted,
         /// The size of the file.
         size_bytes: u64,
-        /// From the first request to the flushed file, waiting for a turn included.
-        took: Duration,
-    },
-    /// The bytes were right and were passed on, but are not on disk.
-    NotKept {
-        /// What the fill was begun for.
-        wanted: Wanted,
-        /// The size of the file.
-        size_bytes: u64,
-        /// Why not: at most 500 characters.
-        why: String,
-    },
-    /// The file could not be fetched.
-    Failed {
-        /// What the fill was begun for.
-        wanted: Wanted,
-        /// The whole chain of causes: at most 500 characters.
-        why: String,
     },
 }

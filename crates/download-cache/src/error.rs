@@ -53,6 +53,18 @@ pub enum Error {
         /// How long a fill may take.
         limit: Duration,
     },
+    /// Upstream gives bytes, but so few that the fill only takes up a place.
+    #[error("only {size_bytes} bytes of {url} came in {waited:.1?}, and {min_bytes_per_second} a second are the least")]
+    TooSlow {
+        /// What was asked for.
+        url: String,
+        /// How much came in that time.
+        size_bytes: u64,
+        /// How long the fill waited for it.
+        waited: Duration,
+        /// `min_bytes_per_second`.
+        min_bytes_per_second: u64,
+    },
     /// Upstream does not give this file (403, 404, 410 and other final answers).
     #[error("{url} was refused with status {status}")]
     Refused {
@@ -115,7 +127,11 @@ impl Error {
     /// Whether the reason is load or slowness, so that asking a little later is good advice (503 rather than 502).
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::NoSpace { .. } | Self::Busy { .. } | Self::Deadline { .. } | Self::Abandoned => true,
+            Self::NoSpace { .. }
+            | Self::Busy { .. }
+            | Self::Deadline { .. }
+            | Self::TooSlow { .. }
+            | Self::Abandoned => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 503 | 504),
             Self::Upstream(error) => error.is_timeout(),
             _ => false,

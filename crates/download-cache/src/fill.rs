@@ -5,13 +5,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use registry::Checksum;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout_at;
-use upstream_http::{Request, Response, UpstreamUrl};
+use tokio::time::{timeout, timeout_at};
+use upstream_http::{Body, Request, Response, UpstreamUrl};
 
 use crate::{
     Error,
     error::shown,
-    progress::{HELD_BACK, Progress, State, releasable, worth_telling},
+    progress::{HELD_BACK, Progress, SLOW, State, releasable, worth_telling},
+    rate::{Rate, TooSlow},
     retry::{self, Past},
     running::{Filled, Running},
     temp_file::TempFile,
@@ -116,9 +117,18 @@ impl Transfer<'_> {
         self.check_head(&response)?;
         let total = self.announce(response.content_length)?;
         let mut body = Incoming::new(self, total)?;
-        while let Some(bytes) = response.body.next().await {
+        let mut rate = Rate::new(&self.running.cache.config);
+        let mut asked = Instant::now();
+        while let Some(bytes) = body.next(&mut response.body).await {
             let bytes = bytes.map_err(|error| Error::upstream(self.url, error))?;
+            let pace = rate.add(bytes.len() as u64, asked.elapsed());
             body.take(&bytes)?;
+            if let Err(slow) = pace
+                && !body.is_whole()
+            {
+                return Err(self.too_slow(slow));
+            }
+            asked = Instant::now();
         }
         body.check()
     }
@@ -156,6 +166,15 @@ impl Transfer<'_> {
         self.running.sender.borrow().released
     }
 
+    fn too_slow(&self, slow: TooSlow) -> Error {
+        Error::TooSlow {
+            url: shown(self.url),
+            size_bytes: slow.bytes,
+            waited: slow.waited,
+            min_bytes_per_second: self.running.cache.config.min_bytes_per_second,
+        }
+    }
+
     fn changed(&self) -> Error {
         Error::Changed { url: shown(self.url) }
     }
@@ -188,6 +207,15 @@ impl<'a> Incoming<'a> {
         })
     }
 
+    /// The next bytes. If they are slow to come, waiters are told of all that has come before.
+    async fn next(&mut self, body: &mut Body) -> Option<Result<Bytes, upstream_http::Error>> {
+        if let Ok(next) = timeout(SLOW, body.next()).await {
+            return next;
+        }
+        self.release();
+        body.next().await
+    }
+
     fn take(&mut self, bytes: &Bytes) -> Result<(), Error> {
         self.transfer
             .running
@@ -206,6 +234,10 @@ impl<'a> Incoming<'a> {
         self.written += bytes.len() as u64;
         self.release();
         Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.total == Some(self.written)
     }
 
     fn release(&mut self) {

@@ -7,6 +7,7 @@ mod error;
 mod fill;
 mod kept_file;
 mod progress;
+mod rate;
 mod retry;
 mod running;
 mod slots;
@@ -16,7 +17,7 @@ mod temp_file;
 mod verify;
 mod waiter;
 
-pub use cache::{CrateFile, DownloadCache};
+pub use cache::{CrateFile, DownloadCache, evict_from};
 pub use config::{Config, Event, FreeBytes, Wanted};
 pub use error::Error;
 pub use kept_file::KeptFile;

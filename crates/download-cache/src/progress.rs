@@ -11,7 +11,7 @@ const FIRST: u64 = 32 << 10;
 /// After that, waking waiters is what costs.
 const STEP: u64 = 128 << 10;
 /// Unless upstream is slow: clients give up on a connection that carries nothing.
-const SLOW: Duration = Duration::from_millis(200);
+pub(crate) const SLOW: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {

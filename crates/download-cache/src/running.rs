@@ -58,7 +58,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Tells the owner of the cache and then the waiters.
+    /// Tells the owner of the cache what is kept, and then the waiters.
     pub(crate) fn finish(self, outcome: Result<Filled, Error>) {
         match outcome {
             Ok(filled) => self.succeed(filled),
@@ -67,7 +67,7 @@ impl Running {
     }
 
     fn succeed(self, filled: Filled) {
-        let wanted = self.fill.wanted.clone();
+        let wanted = &self.fill.wanted;
         let counters = &self.cache.counters;
         counters.fills_ok.add(1);
         let total = match filled {
@@ -75,9 +75,8 @@ impl Running {
                 let took = self.begun.elapsed();
                 log::info!("kept {wanted}: {size_bytes} bytes in {took:.3?}");
                 (self.cache.events)(Event::Kept {
-                    wanted,
+                    wanted: wanted.clone(),
                     size_bytes,
-                    took,
                 });
                 size_bytes
             }
@@ -85,11 +84,6 @@ impl Running {
                 counters.fills_not_kept.add(1);
                 let why = why.in_one_line();
                 log::warn!("passed on {wanted} ({size_bytes} bytes) without keeping it: {why}");
-                (self.cache.events)(Event::NotKept {
-                    wanted,
-                    size_bytes,
-                    why,
-                });
                 size_bytes
             }
         };
@@ -101,11 +95,8 @@ impl Running {
     }
 
     fn fail(self, error: Error) {
-        let wanted = self.fill.wanted.clone();
-        let why = error.in_one_line();
-        log::warn!("failed to fetch {wanted}: {why}");
-        let checksum = wanted.checksum;
-        (self.cache.events)(Event::Failed { wanted, why });
+        let wanted = &self.fill.wanted;
+        log::warn!("failed to fetch {wanted}: {}", error.in_one_line());
         let asked_for = error.retry_after().unwrap_or_default().min(LONGEST_REMEMBERED);
         let duration = match error {
             // Not upstream's answer: the next call may be luckier at once.
@@ -114,7 +105,7 @@ impl Running {
         };
         self.cache
             .table()
-            .remember(checksum, error.clone(), Instant::now(), duration);
+            .remember(wanted.checksum, error.clone(), Instant::now(), duration);
         self.end_with(error);
     }
 

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Look-ups that found a kept file.
-    pub hits: u64,
     /// Fills that are under way upstream, now.
     pub fills_running: u64,
     /// Fills that wait for their turn, now.
@@ -24,8 +22,6 @@ pub struct Stats {
     pub bytes_fetched: u64,
     /// Calls that joined a fill which somebody else had begun.
     pub waiters_joined: u64,
-    /// Calls that were answered with a remembered failure.
-    pub failures_remembered: u64,
 }
 
 #[derive(Debug, Default)]
@@ -43,12 +39,10 @@ impl Counter {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub hits: Counter,
     pub fills_ok: Counter,
     pub fills_failed: Counter,
     pub fills_not_kept: Counter,
     pub retries: Counter,
     pub bytes_fetched: Counter,
     pub waiters_joined: Counter,
-    pub failures_remembered: Counter,
 }

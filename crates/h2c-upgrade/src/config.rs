@@ -1,3 +1,5 @@
+//! What the owner of the server decides, and the counts of connections.
+
 use std::{
     sync::{
         Arc,

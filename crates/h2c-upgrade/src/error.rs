@@ -1,3 +1,5 @@
+//! Why the server could not start.
+
 use std::{io, net::SocketAddr};
 
 /// Why [`serve`](crate::serve) could not start.

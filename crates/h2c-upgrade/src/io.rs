@@ -1,16 +1,15 @@
+//! One connection, between its socket and actix-http.
+
 use std::{
     future::Future,
-    io::{Error, ErrorKind, IoSlice, Result},
+    io::{IoSlice, Result},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use actix_rt::net::TcpStream;
 use bytes::{Buf, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     config::{Config, Opened},
@@ -19,10 +18,11 @@ use crate::{
     timer::Timer,
 };
 
+mod read;
+mod write;
+
 /// Bytes read from the socket at once.
 const READ_LEN: usize = 8 * 1024;
-/// Bytes of a refused client that are read and dropped, so that its answer is not lost by a reset.
-const DISCARD_LIMIT: usize = 1024 * 1024;
 
 /// Resolves when the server is told to stop.
 pub(crate) type Stopping = Pin<Box<dyn Future<Output = ()>>>;
@@ -98,147 +98,6 @@ impl Io {
             self.inbox = BytesMut::new();
         }
     }
-
-    fn poll_read_http1(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Side::Http1 { rewriter, owed } = &mut self.side else {
-            return Poll::Ready(Ok(()));
-        };
-        while self.inbox.is_empty() {
-            if rewriter.refused() {
-                return poll_discard(&mut self.tcp, cx);
-            }
-            let mut buf = [0; READ_LEN];
-            let Poll::Ready(count) = poll_tcp(&mut self.tcp, cx, &mut buf) else {
-                return self.poll_owed(cx);
-            };
-            let bytes = &buf[..count?];
-            if bytes.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            rewriter.feed(bytes, &mut self.inbox);
-            let before = std::mem::replace(owed, rewriter.owed());
-            // A body must move; a head must be whole in time, however it moves.
-            if *owed != before || *owed == Owed::Body {
-                self.reading.stop();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Nothing came: waits, but not for ever if the client owes us something.
-    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Side::Http1 { owed, .. } = self.side else {
-            return Poll::Pending;
-        };
-        let limit = match owed {
-            Owed::Nothing => return Poll::Pending,
-            Owed::Head(_) => self.config.head_timeout,
-            Owed::Body => self.config.write_stall,
-        };
-        ready!(self.reading.poll_or_start(cx, Instant::now() + limit));
-        log::debug!("connection ended: {owed:?} did not come within {limit:?}");
-        match owed {
-            // As if the client had closed: what was asked before is still answered.
-            Owed::Head(_) => Poll::Ready(Ok(())),
-            _ => Poll::Ready(Err(ErrorKind::TimedOut.into())),
-        }
-    }
-
-    fn poll_read_http2(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.poll_end(cx)?;
-        let Side::Http2 { side, .. } = &mut self.side else {
-            return Poll::Ready(Ok(()));
-        };
-        side.take_drain(&mut self.inbox);
-        side.take_credit(&mut self.inbox);
-        while self.inbox.is_empty() {
-            let mut buf = [0; READ_LEN];
-            let count = ready!(poll_tcp(&mut self.tcp, cx, &mut buf))?;
-            if count == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            let bytes = side.without_preface(&buf[..count])?;
-            side.received(bytes, &mut self.inbox)?;
-            side.take_drain(&mut self.inbox);
-            side.take_credit(&mut self.inbox);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Looks whether it is time for the connection to end, and begins with it.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        let Side::Http2 { side, stopping } = &mut self.side else {
-            return Ok(());
-        };
-        if let Some(signal) = stopping
-            && signal.as_mut().poll(cx).is_ready()
-        {
-            *stopping = None;
-            side.start_drain();
-        }
-        while self.reading.poll_or_start(cx, side.deadline(&self.config)).is_ready() {
-            self.reading.stop();
-            if side.deadline(&self.config) > Instant::now() {
-                continue;
-            }
-            if side.draining() {
-                return Err(Error::new(ErrorKind::TimedOut, "HTTP/2 stream stalled"));
-            }
-            side.start_drain();
-        }
-        match self.poll_outbox(cx) {
-            Poll::Ready(Err(error)) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until anything may be written, and says how much. What it waits for is the client's preface, which it reads
-    /// itself: the h2 crate does not read while it is kept from writing.
-    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
-        let Side::Http2 { side, .. } = &mut self.side else {
-            return Poll::Ready(Ok(usize::MAX));
-        };
-        while side.writable() == 0 {
-            let mut buf = [0; READ_LEN];
-            let Poll::Ready(count) = poll_tcp(&mut self.tcp, cx, &mut buf) else {
-                return self.poll_moving(cx, Poll::Pending);
-            };
-            let bytes = match count? {
-                0 => return Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
-                count => side.without_preface(&buf[..count])?,
-            };
-            side.received(bytes, &mut self.inbox)?;
-            // what came with the preface is to be read as well
-            cx.waker().wake_by_ref();
-        }
-        Poll::Ready(Ok(side.writable()))
-    }
-
-    /// Writes what goes before anything else.
-    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if let Side::Http2 { side, .. } = &mut self.side {
-            side.take_notice(&mut self.outbox);
-        }
-        while !self.outbox.is_empty() {
-            let wrote = Pin::new(&mut self.tcp).poll_write(cx, &self.outbox);
-            let count = ready!(self.poll_moving(cx, wrote))?;
-            self.outbox.advance(count);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Cuts a client that does not let us write.
-    fn poll_moving(&mut self, cx: &mut Context<'_>, wrote: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        if wrote.is_ready() {
-            self.writing.stop();
-            return wrote;
-        }
-        let limit = self.config.write_stall;
-        ready!(self.writing.poll_or_start(cx, Instant::now() + limit));
-        let peer = self.tcp.peer_addr().ok();
-        log::info!("connection of {peer:?} cut: it took not a byte for {limit:?}");
-        Poll::Ready(Err(ErrorKind::TimedOut.into()))
-    }
 }
 
 impl AsyncRead for Io {
@@ -309,15 +168,4 @@ fn poll_tcp(tcp: &mut TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<R
     let mut buf = ReadBuf::new(buf);
     ready!(Pin::new(tcp).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
-}
-
-/// Reads on without use for a while, then says that this is the end.
-fn poll_discard(tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<()>> {
-    let (mut buf, mut total) = ([0; READ_LEN], 0);
-    while let Poll::Ready(Ok(count @ 1..)) = poll_tcp(tcp, cx, &mut buf)
-        && total < DISCARD_LIMIT
-    {
-        total += count;
-    }
-    Poll::Ready(Ok(()))
 }

@@ -1,3 +1,5 @@
+//! What actix-http gets to see of an HTTP/1 connection.
+
 use std::io::Write;
 
 use bytes::{BufMut, BytesMut};

@@ -1,3 +1,5 @@
+//! Puts the acceptor before actix-http, on every listener and worker.
+
 use std::{
     fmt::Debug,
     net::{SocketAddr, TcpListener},
@@ -68,16 +70,7 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    if listeners.is_empty() {
-        return Err(Error::NoListener);
-    }
-    let mut builder = builder(&config)?;
-    let acceptor = Acceptor {
-        config,
-        connections,
-        shutdown,
-        stop: builder.graceful_shutdown_signal(),
-    };
+    let (mut builder, acceptor) = prepare(&listeners, config, connections, shutdown)?;
     for listener in listeners {
         let address = listener.local_addr().ok();
         let (acceptor, app_factory) = (acceptor.clone(), app_factory.clone());
@@ -99,7 +92,16 @@ where
     Ok(builder.run())
 }
 
-fn builder(config: &Config) -> Result<ServerBuilder, Error> {
+/// The server without its services, and what takes connections in for them.
+fn prepare(
+    listeners: &[TcpListener],
+    config: Config,
+    connections: Arc<Connections>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(ServerBuilder, Acceptor), Error> {
+    if listeners.is_empty() {
+        return Err(Error::NoListener);
+    }
     let workers = config.workers;
     if !WORKERS.contains(&workers) {
         return Err(Error::Workers { workers });
@@ -110,7 +112,13 @@ fn builder(config: &Config) -> Result<ServerBuilder, Error> {
         .max_concurrent_connections(config.max_connections)
         .shutdown_timeout(shutdown_secs)
         .disable_signals();
-    Ok(builder)
+    let acceptor = Acceptor {
+        config,
+        connections,
+        shutdown,
+        stop: builder.graceful_shutdown_signal(),
+    };
+    Ok((builder, acceptor))
 }
 
 /// What every worker needs to take a connection in.

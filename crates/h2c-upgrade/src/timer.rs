@@ -1,3 +1,5 @@
+//! A timer for what may take only so long.
+
 use std::{
     future::Future,
     pin::Pin,

@@ -1,5 +1,4 @@
 //! actix-http and the rewriter always see the same requests begin at the same bytes.
-#![allow(clippy::unwrap_used)]
 
 use actix_codec::Decoder;
 use actix_http::{

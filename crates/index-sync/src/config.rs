@@ -89,6 +89,10 @@ pub struct IndexStatus {
     pub files: u64,
     /// Files that wait for their commit.
     pub pending: usize,
+    /// Since when commits fail: the first failure since the last commit that succeeded.
+    pub commits_failing_since: Option<SystemTime>,
+    /// Whether the publisher's thread runs: without it nothing is committed any more.
+    pub publisher_alive: bool,
     /// When upstream last gave an answer that could be used.
     pub last_upstream_success: Option<SystemTime>,
     /// When upstream last failed, and how.

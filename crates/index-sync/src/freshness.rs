@@ -6,7 +6,7 @@ use registry::IndexPath;
 
 use crate::absent_names::{AbsentNames, younger};
 use crate::backoff::Backoff;
-use crate::upstream_sparse::Failure;
+use crate::upstream_sparse::{Extent, Failure};
 
 /// Past this many, what is of no use any more is dropped; then again past twice as many as were left.
 const SWEEP_AT: usize = 50_000;
@@ -34,6 +34,8 @@ pub(crate) struct Freshness {
     absent: AbsentNames,
     failing: HashMap<Asked, Backoff>,
     upstream: Backoff,
+    /// Upstream let one request time out and has answered nothing since.
+    silent: bool,
     pub(crate) last_success: Option<SystemTime>,
     pub(crate) last_error: Option<(SystemTime, String)>,
 }
@@ -47,6 +49,7 @@ impl Freshness {
             absent: AbsentNames::new(absent_names),
             failing: HashMap::new(),
             upstream: Backoff::default(),
+            silent: false,
             last_success: None,
             last_error: None,
         }
@@ -101,6 +104,7 @@ impl Freshness {
 
     /// Upstream is there: it answered something. True if it was not before.
     pub(crate) fn reached(&mut self) -> bool {
+        self.silent = false;
         self.upstream.succeeded()
     }
 
@@ -119,17 +123,27 @@ impl Freshness {
     /// There was no answer, or none that could be used. True if the whole upstream has just become unreachable.
     pub(crate) fn failed(&mut self, asked: &Asked, ticket: Ticket, now: SystemTime, failure: &Failure) -> bool {
         self.last_error = Some((now, failure.why.clone()));
-        if failure.unreachable || failure.retry_after.is_some() {
-            return self
-                .upstream
-                .failed(ticket.upstream, now, failure.retry_after, &failure.why);
+        let is_gone = match failure.extent {
+            Extent::One => false,
+            // The first may be this one's fault alone.
+            Extent::Silence => std::mem::replace(&mut self.silent, true),
+            Extent::All => true,
+        };
+        if failure.extent != Extent::All {
+            self.failed_alone(asked, ticket, now, failure);
         }
+        is_gone
+            && self
+                .upstream
+                .failed(ticket.upstream, now, failure.retry_after, &failure.why)
+    }
+
+    fn failed_alone(&mut self, asked: &Asked, ticket: Ticket, now: SystemTime, failure: &Failure) {
         if self.failing.len() >= SWEEP_AT {
             self.failing.retain(|_, own| own.is_open(now));
         }
         let own = self.failing.entry(asked.clone()).or_default();
-        own.failed(ticket.own, now, None, &failure.why);
-        false
+        own.failed(ticket.own, now, failure.retry_after, &failure.why);
     }
 }
 
@@ -141,10 +155,10 @@ mod tests {
         Asked::File(IndexPath::of(&format!("krate{n}").parse().unwrap()))
     }
 
-    fn failure(unreachable: bool, retry_after: Option<Duration>) -> Failure {
+    fn failure(extent: Extent, retry_after: Option<Duration>) -> Failure {
         Failure {
             why: "no".to_owned(),
-            unreachable,
+            extent,
             retry_after,
         }
     }
@@ -169,10 +183,10 @@ mod tests {
     fn one_bad_file_stops_no_other_but_an_upstream_that_is_gone_stops_all() {
         let (mut freshness, now) = fresh();
         let ticket = freshness.admit(&file(1), now, false).unwrap();
-        assert!(!freshness.failed(&file(1), ticket, now, &failure(false, None)));
+        assert!(!freshness.failed(&file(1), ticket, now, &failure(Extent::One, None)));
         assert!(freshness.admit(&file(1), now, false).is_err());
         let ticket = freshness.admit(&file(2), now, false).unwrap();
-        assert!(freshness.failed(&file(2), ticket, now, &failure(true, None)));
+        assert!(freshness.failed(&file(2), ticket, now, &failure(Extent::All, None)));
         assert!(freshness.admit(&file(3), now, false).is_err());
         assert!(freshness.admit(&file(3), now, true).is_ok(), "who insists may");
         assert!(freshness.reached());
@@ -183,8 +197,47 @@ mod tests {
     fn an_upstream_that_asks_for_a_pause_gets_it() {
         let (mut freshness, now) = fresh();
         let ticket = freshness.admit(&file(1), now, false).unwrap();
-        freshness.failed(&file(1), ticket, now, &failure(false, Some(Duration::from_secs(20))));
+        freshness.failed(
+            &file(1),
+            ticket,
+            now,
+            &failure(Extent::All, Some(Duration::from_secs(20))),
+        );
         assert!(freshness.admit(&file(2), now + Duration::from_secs(19), false).is_err());
         assert!(freshness.admit(&file(2), now + Duration::from_secs(20), false).is_ok());
+    }
+
+    #[test]
+    fn a_pause_that_somebody_else_asks_for_is_kept_for_one_name_alone() {
+        let (mut freshness, now) = fresh();
+        let ticket = freshness.admit(&file(1), now, false).unwrap();
+        freshness.failed(
+            &file(1),
+            ticket,
+            now,
+            &failure(Extent::One, Some(Duration::from_secs(20))),
+        );
+        assert!(freshness.admit(&file(1), now + Duration::from_secs(19), false).is_err());
+        assert!(freshness.admit(&file(2), now, false).is_ok());
+    }
+
+    #[test]
+    fn silence_about_one_name_is_nothing_and_silence_twice_is_an_upstream_that_is_gone() {
+        let (mut freshness, now) = fresh();
+        let silence = failure(Extent::Silence, None);
+        let ticket = freshness.admit(&file(1), now, false).unwrap();
+        assert!(!freshness.failed(&file(1), ticket, now, &silence));
+        assert!(freshness.admit(&file(1), now, false).is_err(), "it waits itself");
+        let ticket = freshness.admit(&file(2), now, false).unwrap();
+        freshness.reached();
+        assert!(
+            !freshness.failed(&file(2), ticket, now, &silence),
+            "there was an answer in between"
+        );
+        let ticket = freshness.admit(&file(3), now, false).unwrap();
+        assert!(freshness.failed(&file(3), ticket, now, &silence));
+        assert!(freshness.admit(&file(4), now, false).is_err());
+        assert!(freshness.reached());
+        assert!(freshness.admit(&file(4), now, false).is_ok());
     }
 }

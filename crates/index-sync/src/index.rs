@@ -232,11 +232,14 @@ impl Index {
         let inner = &self.inner;
         let (pending, memory_bytes) = inner.publisher.waiting();
         let (requests, not_modified) = inner.upstream.as_ref().map_or((0, 0), UpstreamSparse::counts);
+        let (commits_failing_since, publisher_alive) = inner.publisher.health();
         let freshness = locked(&inner.freshness);
         IndexStatus {
             tip: inner.tree.tip().ok().flatten(),
             files: inner.publisher.files(),
             pending,
+            commits_failing_since,
+            publisher_alive,
             last_upstream_success: freshness.last_success,
             last_upstream_error: freshness.last_error.clone(),
             requests,

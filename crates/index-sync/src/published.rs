@@ -1,3 +1,4 @@
+mod on_disk;
 mod trees;
 
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use gix::odb::store::init::Slots;
 use registry::IndexPath;
 
 use crate::{BlobId, CommitId, Error, TreeId};
+use on_disk::branch_on_disk;
 pub(crate) use trees::entry;
 pub(crate) use trees::{commit, entries, object, tip_at};
 use trees::{compare, tree_of, walk};
@@ -82,6 +84,8 @@ struct Current {
     generation: u64,
     git: gix::ThreadSafeRepository,
     tip: Option<Arc<Tip>>,
+    /// Where the branch is moved to just now: on disk it may be there already.
+    next: Option<CommitId>,
 }
 
 struct Handle {
@@ -101,6 +105,7 @@ impl PublishedTree {
             generation: 0,
             git,
             tip: None,
+            next: None,
         });
         let shared = Shared {
             dir: dir.to_owned(),
@@ -116,13 +121,10 @@ impl PublishedTree {
     /// Opens a repository for reading alone, as it is at this moment, beside the process that writes it or without one.
     pub fn open_read_only(dir: &Path) -> Result<Self, Error> {
         let tree = Self::open(dir, 1024)?;
-        let head = dir.join("refs/heads/master");
-        let branch = match std::fs::read_to_string(&head) {
-            Ok(branch) => branch,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(tree),
-            Err(error) => return Err(Error::io("read", &head)(error)),
+        let Some(branch) = branch_on_disk(dir)? else {
+            return Ok(tree);
         };
-        let tip = tree.with_git(|git| tip_at(git, branch.trim().parse()?))?;
+        let tip = tree.with_git(|git| tip_at(git, branch.parse()?))?;
         tree.set_tip(Some(tip));
         Ok(tree)
     }
@@ -130,6 +132,13 @@ impl PublishedTree {
     pub(crate) fn set_tip(&self, tip: Option<Tip>) {
         let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
         current.tip = tip.map(Arc::new);
+        current.next = None;
+    }
+
+    /// The branch is about to be moved to this commit.
+    pub(crate) fn set_next(&self, next: CommitId) {
+        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.next = Some(next);
     }
 
     /// Lets go of all that is mapped: without it a pack that was removed holds its disk space for ever.

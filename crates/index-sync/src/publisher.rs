@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use metadata_db::{MetadataDb, UpstreamState};
 use registry::IndexPath;
@@ -22,6 +22,8 @@ pub(crate) use commit_thread::with_upstream;
 pub(crate) struct Progress {
     /// Why the last try to commit failed, if it did.
     failed: Option<String>,
+    /// Since when every try fails.
+    failing_since: Option<SystemTime>,
     ended: bool,
 }
 
@@ -146,7 +148,7 @@ impl Publisher {
             progress.borrow_and_update();
             {
                 let mut work = locked(&self.desk.work);
-                if work.stopping {
+                if work.stopping || progress.borrow().ended {
                     return Err(Error::Stopped);
                 }
                 let waiting = work.memory.pending_bytes();
@@ -260,6 +262,12 @@ impl Publisher {
             .into_iter()
             .map(|(path, _)| path)
             .collect()
+    }
+
+    /// Since when commits fail, if they do, and whether the thread runs.
+    pub(crate) fn health(&self) -> (Option<SystemTime>, bool) {
+        let progress = self.desk.progress.borrow();
+        (progress.failing_since, !progress.ended)
     }
 
     /// How many files wait for their commit, and what memory holds in bytes.

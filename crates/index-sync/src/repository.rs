@@ -24,6 +24,7 @@ use crate::published::{commit, entries, open_git, tip_at};
 use crate::upstream_git::remove_fetch_dir;
 use crate::{CommitId, Error, PublishedTree, Tip, TreeFile};
 use edited::edited;
+pub(crate) use layout::BRANCH;
 use new_object::NewObject;
 pub(crate) use pack_writer::{StagedPack, fetched_pack};
 use retired::RetiredPacks;
@@ -200,7 +201,7 @@ impl Repository {
 
     /// Moves the branch from `from` to a commit whose objects are all on disk.
     fn move_branch(&mut self, from: Option<&Tip>, to: CommitId) -> Result<(), Error> {
-        let path = self.dir.join(layout::BRANCH);
+        let path = self.dir.join(BRANCH);
         let expected = from.map(|tip| tip.commit.to_string());
         match fs::read_to_string(&path) {
             // Then it is in `packed-refs`, or nowhere yet.
@@ -213,6 +214,7 @@ impl Repository {
                 }
             }
         }
+        self.published.set_next(to);
         let tip = self.published.with_git(|git| tip_at(git, to))?;
         self.append_to_pack_log(from, &tip)?;
         replace_file(&path, &path.with_extension("lock"), format!("{to}\n").as_bytes())?;
@@ -256,7 +258,7 @@ fn published_commit(git: &gix::Repository, dir: &Path) -> Result<Option<CommitId
         why,
     };
     let reference = git
-        .try_find_reference(layout::BRANCH)
+        .try_find_reference(BRANCH)
         .map_err(|error| damaged(format!("the branch cannot be read: {error}")))?;
     let Some(reference) = reference else { return Ok(None) };
     let id = reference

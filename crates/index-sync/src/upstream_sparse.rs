@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use registry::{IndexPath, MAX_FILE_BYTES};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use upstream_http::{Body, Request, Response, UpstreamHttp, UpstreamUrl};
+use upstream_http::{Authority, Body, Proxy, Request, Response, UpstreamHttp, UpstreamUrl};
 
 use crate::Error;
 
@@ -38,13 +38,23 @@ pub(crate) enum Reply {
     Absent,
 }
 
+/// What a failure says of whatever else could be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Nothing: upstream itself answered.
+    One,
+    /// It would fail as well, if it is not this one alone that upstream is silent about.
+    Silence,
+    /// It would fail as well.
+    All,
+}
+
 /// Why there is no answer that could be used.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) why: String,
-    /// Nothing at all came back: whatever else is asked now would fail as well.
-    pub(crate) unreachable: bool,
-    /// How long upstream asked to be left alone.
+    pub(crate) extent: Extent,
+    /// How long we were asked to wait.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -53,7 +63,7 @@ impl Failure {
     pub(crate) fn of_one(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
-            unreachable: false,
+            extent: Extent::One,
             retry_after: None,
         }
     }
@@ -126,7 +136,7 @@ impl UpstreamSparse {
     async fn ask(&self, file: &str, max_body: u64, condition: &Condition, fresh: bool) -> Result<Reply, Failure> {
         let deadline = Instant::now() + DEADLINE;
         let _slot = turn(&self.slots, deadline).await?;
-        let url = self.base.join(file).map_err(|error| failure(&error))?;
+        let url = self.base.join(file).map_err(|error| self.failure(&error))?;
         let mut request = Request::get(url, max_body);
         request.deadline = Some(deadline);
         request.fresh_connection = fresh;
@@ -137,7 +147,7 @@ impl UpstreamSparse {
             request = request.with_header("if-modified-since", last_modified);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let response = self.http.get(request).await.map_err(|error| failure(&error))?;
+        let response = self.http.get(request).await.map_err(|error| self.failure(&error))?;
         self.read(response, deadline).await
     }
 
@@ -155,12 +165,22 @@ impl UpstreamSparse {
                 self.not_modified.fetch_add(1, Ordering::Relaxed);
                 Ok(Reply::NotModified)
             }
+            404 if response.offline_mirror => Err(Failure::of_one(format!(
+                "{} is a mirror that is offline and does not keep it",
+                self.base
+            ))),
             404 | 410 | 451 => Ok(Reply::Absent),
-            status => Err(Failure {
-                why: format!("upstream answered with status {status} for {}", response.url),
-                unreachable: false,
-                retry_after: response.retry_after.filter(|_| matches!(status, 429 | 503)),
-            }),
+            status => {
+                let retry_after = response.retry_after.filter(|_| matches!(status, 429 | 503));
+                // Elsewhere nobody can ask for a pause of all requests.
+                let own = response.url.authority() == self.base.authority();
+                let all = own && retry_after.is_some();
+                Err(Failure {
+                    why: format!("upstream answered with status {status} for {}", response.url),
+                    extent: if all { Extent::All } else { Extent::One },
+                    retry_after,
+                })
+            }
         }
     }
 
@@ -169,7 +189,7 @@ impl UpstreamSparse {
         let mut bytes = BytesMut::new();
         let mut large = None;
         while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| failure(&error))?;
+            let piece = piece.map_err(|error| self.failure(&error))?;
             if large.is_none() && bytes.len() + piece.len() > LARGE_BYTES {
                 large = Some(turn(&self.large, deadline).await?);
             }
@@ -177,31 +197,45 @@ impl UpstreamSparse {
         }
         Ok(bytes.freeze())
     }
+
+    fn failure(&self, error: &upstream_http::Error) -> Failure {
+        Failure {
+            why: with_sources(error),
+            extent: self.extent(error),
+            retry_after: None,
+        }
+    }
+
+    /// Only the way to upstream's own host, or to the proxy before it, says something of other requests: what a redirect
+    /// leads to is the business of the one that was asked for.
+    fn extent(&self, error: &upstream_http::Error) -> Extent {
+        use upstream_http::Error as Http;
+        let own = self.base.authority();
+        let route = self.http.choose(&self.base);
+        let proxy = route.proxy().map(Proxy::authority);
+        let is_ours =
+            |authority: &str| authority == own.to_string() || proxy.is_some_and(|proxy| authority == proxy.to_string());
+        let is_own_url = |url: &str| url.parse::<UpstreamUrl>().is_ok_and(|url| url.authority() == own);
+        let all = match error {
+            Http::Stopped => true,
+            Http::Resolve { host, .. } => {
+                let is_host = |authority: &Authority| authority.host().trim_matches(['[', ']']) == host.as_str();
+                is_host(own) || proxy.is_some_and(is_host)
+            }
+            Http::Connect { target, .. } | Http::Tls { target, .. } => is_ours(target),
+            // A tunnel was asked for by its host and port, plain http by its whole address.
+            Http::ProxyRefused { target, .. } => is_ours(target) || is_own_url(target),
+            Http::HeadTimeout { url, .. } if is_own_url(url) => return Extent::Silence,
+            _ => false,
+        };
+        if all { Extent::All } else { Extent::One }
+    }
 }
 
 async fn turn(semaphore: &Semaphore, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
     match tokio::time::timeout_at(deadline.into(), semaphore.acquire()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Failure::of_one("too many index requests are under way upstream")),
-    }
-}
-
-fn failure(error: &upstream_http::Error) -> Failure {
-    use upstream_http::Error as Http;
-    let unreachable = matches!(
-        error,
-        Http::Resolve { .. }
-            | Http::Address { .. }
-            | Http::Connect { .. }
-            | Http::Tls { .. }
-            | Http::ProxyRefused { .. }
-            | Http::HeadTimeout { .. }
-            | Http::Stopped
-    );
-    Failure {
-        why: with_sources(error),
-        unreachable,
-        retry_after: None,
     }
 }
 
@@ -215,4 +249,76 @@ pub(crate) fn with_sources(error: &dyn StdError) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use upstream_http::{Config, Error as Http, ProxyConfig};
+
+    use super::*;
+
+    fn extents(proxy: Option<&str>, errors: Vec<Http>) -> Vec<Extent> {
+        let mut config = Config::new("mirror-test/0 (nobody@localhost)");
+        config.proxy = ProxyConfig {
+            setting: proxy.map(str::to_owned),
+            ..ProxyConfig::default()
+        };
+        let http = UpstreamHttp::start(config).unwrap();
+        let upstream = UpstreamSparse::new(http, "http://index.test:81/index", 1).unwrap();
+        errors.iter().map(|error| upstream.failure(error).extent).collect()
+    }
+
+    fn faults_of(host: &str) -> Vec<Http> {
+        let (target, url) = (format!("{host}:81"), format!("http://{host}:81/index/se/rd/serde"));
+        vec![
+            Http::Resolve {
+                host: host.to_owned(),
+                source: io::ErrorKind::NotFound.into(),
+            },
+            Http::Connect {
+                target: target.clone(),
+                detail: String::new(),
+            },
+            Http::Tls {
+                target: target.clone(),
+                certificate: true,
+                source: io::ErrorKind::InvalidData.into(),
+            },
+            refusal(&target),
+            refusal(&url),
+            Http::HeadTimeout {
+                url,
+                waited: Duration::ZERO,
+            },
+        ]
+    }
+
+    fn refusal(target: &str) -> Http {
+        Http::ProxyRefused {
+            proxy: "http://proxy.test:3128".to_owned(),
+            target: target.to_owned(),
+            status: 403,
+            status_line: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_way_to_upstream_itself_concerns_all_of_it() {
+        use Extent::{All, One, Silence};
+        assert_eq!(
+            extents(None, faults_of("index.test")),
+            [All, All, All, All, All, Silence]
+        );
+        assert_eq!(extents(None, faults_of("other.test")), [One; 6]);
+        let proxy = || Http::Connect {
+            target: "proxy.test:3128".to_owned(),
+            detail: String::new(),
+        };
+        let url = "http://index.test:81/index/se/rd/serde".to_owned();
+        let own = vec![proxy(), Http::Stopped, Http::Deadline { url }];
+        assert_eq!(extents(Some("http://proxy.test:3128"), own), [All, All, One]);
+        assert_eq!(extents(None, vec![proxy()]), [One]);
+    }
 }

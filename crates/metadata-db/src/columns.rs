@@ -1,3 +1,5 @@
+//! What columns hold, to and from our own types.
+
 use rusqlite::Row;
 use rusqlite::types::Type;
 

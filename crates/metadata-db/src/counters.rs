@@ -1,3 +1,5 @@
+//! Downloads of kept files, and counters that outlive the process.
+
 use std::collections::BTreeMap;
 
 use registry::Checksum;
@@ -94,7 +96,7 @@ mod tests {
         assert!(!db.was_served(&kept("other", "1.0.0").checksum).unwrap());
         db.record_kept(&file).unwrap();
         db.add_served(&[served(4, 45)]).unwrap();
-        let row = db.kept_by_checksum(&file.checksum).unwrap().unwrap();
+        let row = db.kept_file(&file.name, &file.version).unwrap().unwrap();
         assert_eq!((row.served_count, row.last_served), (7, Some(50)));
         assert!(db.forget_kept(&file.checksum).unwrap());
         assert!(

@@ -1,3 +1,5 @@
+//! What is inside a crate file, read with bounds and by crates.io's rules.
+
 use std::collections::HashMap;
 use std::io::Read;
 

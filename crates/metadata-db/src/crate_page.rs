@@ -1,3 +1,5 @@
+//! Everything that is known of one crate, in one snapshot.
+
 use registry::{CrateName, CrateVersion};
 use rusqlite::{OptionalExtension, Transaction};
 

@@ -1,3 +1,5 @@
+//! One SQLite file: how it is opened, who may write, and which errors are damage.
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,11 @@
+//! `decisions.db`: removals, holds and what the operator decided.
+
 use std::fs;
 use std::path::Path;
 
 use registry::{Checksum, Decision, Decisions, IndexPath};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{Row, Transaction};
 
 use crate::columns::{parsed, unsigned};
 use crate::database::{Database, Durability, with_suffix};
@@ -185,26 +187,6 @@ impl DecisionsDb {
                      WHERE kind IN ('removed', 'held-removal') AND whole_crate AND decided_at >= ?1",
                 )?
                 .query_row([unix], |row| row.get(0).map(unsigned))
-        })
-    }
-
-    /// A setting that was made at run time and is truth, such as the mode.
-    pub fn value(&self, name: &str) -> Result<Option<String>, Error> {
-        self.database.read("read a setting", |snapshot| {
-            snapshot
-                .prepare_cached("SELECT value FROM settings WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
-                .optional()
-        })
-    }
-
-    /// Remembers such a setting in place of the one of that name.
-    pub fn set_value(&self, name: &str, value: &str) -> Result<(), Error> {
-        self.database.write("write a setting", |transaction| {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)")?
-                .execute((name, value))?;
-            Ok(())
         })
     }
 

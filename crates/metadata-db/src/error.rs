@@ -1,3 +1,5 @@
+//! What can go wrong with the databases.
+
 use std::path::PathBuf;
 
 /// What can go wrong with one of the two databases.
@@ -13,7 +15,7 @@ pub enum Error {
         why: String,
     },
     /// A newer mirror wrote this file; it was left as it is.
-    #[error("{path} has layout {found}, and this mirror knows layouts up to {known}")]
+    #[error("{path} has layout {found}, and this mirror knows layouts up to {known}: use a newer mirror")]
     Newer {
         /// The database file.
         path: PathBuf,

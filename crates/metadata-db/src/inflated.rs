@@ -1,3 +1,5 @@
+//! A gzip stream that is read up to a limit.
+
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;

@@ -1,3 +1,5 @@
+//! Which crate files are kept.
+
 use std::collections::HashSet;
 
 use registry::{Checksum, CrateName, CrateVersion};
@@ -102,16 +104,6 @@ impl MetadataDb {
     pub fn kept_file(&self, name: &CrateName, version: &CrateVersion) -> Result<Option<KeptRow>, Error> {
         self.database.read("find a kept file", |snapshot| {
             Ok(find_version(snapshot, name, version)?.map(|(row, _)| row))
-        })
-    }
-
-    /// The file with this checksum, if it is kept.
-    pub fn kept_by_checksum(&self, checksum: &Checksum) -> Result<Option<KeptRow>, Error> {
-        self.database.read("find a kept file", |snapshot| {
-            snapshot
-                .prepare_cached(&format!("{ROWS} WHERE f.checksum = ?1 ORDER BY f.id LIMIT 1"))?
-                .query_row([&checksum.as_bytes()[..]], row)
-                .optional()
         })
     }
 

@@ -1,3 +1,5 @@
+//! A Cargo.toml, and what of it is remembered.
+
 use std::collections::BTreeMap;
 
 use cargo_toml::{DependencyDetail, DepsSet, Inheritable, OptionalFile, Package};

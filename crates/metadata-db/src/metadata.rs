@@ -1,3 +1,5 @@
+//! `mirror.db`: opening it, and beginning anew when it is damaged.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

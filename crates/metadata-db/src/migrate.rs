@@ -1,3 +1,5 @@
+//! The tables of both databases, and how older ones get there.
+
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layouts of `mirror.db`, oldest first; the number of those applied is its `user_version`.
@@ -77,10 +79,6 @@ pub(crate) const DECISIONS: &[&str] = &["
         UNIQUE (path, vers)
     ) STRICT;
     CREATE INDEX decisions_by_kind ON decisions (kind, decided_at);
-    CREATE TABLE settings (
-        name TEXT PRIMARY KEY,
-        value TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The layout a file has: 0 for a new one.

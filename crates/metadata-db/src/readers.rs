@@ -1,3 +1,5 @@
+//! The connections that only read.
+
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, PoisonError};
 

@@ -1,3 +1,5 @@
+//! Writing a kept file, and which version speaks for its crate.
+
 use registry::CrateVersion;
 use rusqlite::{OptionalExtension, Transaction};
 

@@ -1,3 +1,5 @@
+//! Searching what is kept.
+
 use std::time::Duration;
 
 use registry::{CrateName, CrateVersion};

@@ -1,3 +1,5 @@
+//! What upstream last said of each index file, and other derived facts.
+
 use std::collections::BTreeMap;
 
 use registry::IndexPath;

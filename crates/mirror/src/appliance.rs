@@ -15,9 +15,16 @@ use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
 use crate::commands::SyncProgress;
 use crate::data_dir::DataDir;
+use crate::error::chain;
 use crate::free_space::free_bytes;
 use crate::settings::{Follow, Mode, Settings};
 use crate::statistics::{Counts, Statistics};
+
+/// Pages that are being sent may take so much memory.
+const PAGES_KIB: usize = 32 << 10;
+
+/// Commits may fail for this long before the mirror counts as not ready.
+const COMMITS_MAY_FAIL: Duration = Duration::from_secs(10);
 
 /// Any failure at the start, with its causes.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -43,6 +50,8 @@ pub struct Appliance {
     /// Packs that may be sent at once.
     pub git_clones: Arc<Semaphore>,
     sync_progress: Mutex<SyncProgress>,
+    /// Memory for pages that are being sent, in KiB: what clients that do not read them can hold.
+    pub pages_kib: Arc<Semaphore>,
     data_dir: DataDir,
     stopping: AtomicBool,
 }
@@ -94,6 +103,7 @@ impl Appliance {
             connections: Arc::default(),
             git_clones: Arc::new(Semaphore::new(settings.git.clones_at_once)),
             sync_progress: Mutex::default(),
+            pages_kib: Arc::new(Semaphore::new(PAGES_KIB)),
             data_dir,
             stopping: AtomicBool::new(false),
             settings,
@@ -127,6 +137,11 @@ impl Appliance {
         }
     }
 
+    /// Whether upstream is never asked, so that what is not here may well exist.
+    pub fn is_offline(&self) -> bool {
+        self.mode() == Mode::Offline || self.settings.upstream.sparse.is_none()
+    }
+
     /// Changes how upstream is treated, until the next start.
     pub fn set_mode(&self, mode: Mode) {
         self.index.set_mode(mode.into());
@@ -151,11 +166,26 @@ impl Appliance {
         if !self.data_dir.is_in_place() {
             trouble.push("its data directory was moved or replaced: restart it".to_owned());
         }
-        if let Err(error) = self.index.tree().tip() {
-            trouble.push(format!("the published index cannot be read: {error}"));
-        }
+        trouble.extend(self.index_trouble());
         if let Err(error) = self.metadata.totals() {
             trouble.push(format!("the metadata database cannot be read: {error}"));
+        }
+        trouble
+    }
+
+    fn index_trouble(&self) -> Vec<String> {
+        let mut trouble = Vec::new();
+        if let Err(error) = self.index.tree().check_on_disk() {
+            log::debug!("not ready: {}", chain(&error));
+            trouble.push("its published index, index.git, was deleted or replaced: restart it".to_owned());
+        }
+        let status = self.index.status();
+        let failing = status.commits_failing_since.and_then(|since| since.elapsed().ok());
+        if failing.is_some_and(|time| time > COMMITS_MAY_FAIL) {
+            trouble.push("index files cannot be committed, its log says why".to_owned());
+        }
+        if !status.publisher_alive && !self.stopping() {
+            trouble.push("its publisher has ended, so no index file is committed: restart it".to_owned());
         }
         trouble
     }
@@ -299,4 +329,25 @@ fn kept_or_served(
 /// Where the socket for commands is.
 pub fn control_socket(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Environment;
+
+    #[tokio::test]
+    async fn a_publisher_that_has_ended_is_trouble() {
+        let dir = tempfile::tempdir().unwrap();
+        let variables = [("MIRROR_UPSTREAM__SPARSE", "")];
+        let settings = Settings::load(None, Environment::of(&variables), &[]).unwrap();
+        let data_dir = DataDir::lock(&dir.path().join("data"), "the test").unwrap();
+        let appliance = Appliance::open(settings, data_dir, mpsc::unbounded_channel().0).unwrap();
+        assert!(appliance.trouble().is_empty(), "{:?}", appliance.trouble());
+        appliance.index.shutdown().await;
+        let trouble = appliance.trouble();
+        assert!(trouble.len() == 1 && trouble[0].contains("publisher"), "{trouble:?}");
+        appliance.stop(Duration::ZERO).await;
+        assert_eq!(appliance.trouble(), ["it is shutting down"]);
+    }
 }

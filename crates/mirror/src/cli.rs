@@ -39,7 +39,7 @@ pub struct Flags {
     #[arg(long = "mode", id = "start_mode", global = true, value_name = "MODE")]
     pub mode: Option<String>,
     /// Never ask upstream: short for --mode offline
-    #[arg(long, global = true, conflicts_with = "start_mode")]
+    #[arg(long, global = true)]
     pub offline: bool,
     /// The registry behind this one: crates.io, sparse+https://…/, or empty for none
     #[arg(long, global = true, value_name = "REGISTRY")]
@@ -56,6 +56,12 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// Flags that contradict each other; clap does not see it when they stand on both sides of the command.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let other_mode = self.mode.as_deref().is_some_and(|mode| mode != "offline");
+        (self.offline && other_mode).then_some("--offline cannot be used with another --mode")
+    }
+
     /// As (key, flag, text), for the settings.
     pub fn given(&self) -> Vec<(&'static str, &'static str, String)> {
         let plain = [
@@ -96,7 +102,10 @@ pub enum Command {
         against_upstream: bool,
     },
     /// Show the settings in force, or what clients need
-    #[command(subcommand, after_help = "Example: mirror config client >> ~/.cargo/config.toml")]
+    #[command(
+        subcommand,
+        after_help = "Example: mirror config client > ~/.cargo/config.toml    (if there is none yet)"
+    )]
     Config(ConfigCommand),
     /// Report what an administrator or a bug report needs: upstream, proxy, TLS, disk, versions
     #[command(after_help = "Example: mirror doctor")]

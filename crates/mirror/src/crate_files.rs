@@ -6,7 +6,6 @@ use upstream_http::UpstreamUrl;
 
 use crate::appliance::Appliance;
 use crate::error::ServeError;
-use crate::settings::Mode;
 
 /// A crate file that can be served: kept, or arriving.
 #[derive(Debug)]
@@ -24,7 +23,13 @@ impl Appliance {
     /// the index asks for crate files first; only then it is an error.
     pub async fn open_crate_file(&self, name: &CrateName, version: &CrateVersion) -> Result<Opened, ServeError> {
         let listed = self.index.checksum(name, version).await?;
+        let not_kept = || ServeError::NotKept {
+            what: format!("{name} {version}"),
+        };
         let Some(listed) = listed else {
+            if self.is_offline() {
+                return Err(not_kept());
+            }
             return Err(ServeError::NotListed {
                 name: name.clone(),
                 version: version.clone(),
@@ -37,11 +42,8 @@ impl Appliance {
                 file: CrateFile::Kept(kept),
             });
         }
-        if self.mode() == Mode::Offline || self.settings.upstream.sparse.is_none() {
-            return Err(ServeError::NotKept {
-                name: name.clone(),
-                version: version.clone(),
-            });
+        if self.is_offline() {
+            return Err(not_kept());
         }
         let url = self.download_url(&listed.spelled, version, &checksum).await?;
         let wanted = Wanted {

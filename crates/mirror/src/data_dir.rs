@@ -29,14 +29,21 @@ pub enum DataDirError {
         /// The directory.
         dir: PathBuf,
     },
-    /// It was written by a newer program; nothing was changed.
-    #[error("{} has format {found}, and this program knows {FORMAT}: use a newer mirror", .dir.display())]
-    Newer {
+    /// It has a layout that this program does not know; nothing was changed.
+    #[error("{} has format {}, and this program knows {FORMAT}{}", .dir.display(), .found.escape_debug(), advice(.found))]
+    Unknown {
         /// The directory.
         dir: PathBuf,
         /// What its FORMAT says.
         found: String,
     },
+}
+
+fn advice(found: &str) -> &'static str {
+    match found.parse::<u32>() {
+        Ok(found) if found > FORMAT => ": use a newer mirror",
+        _ => ": its FORMAT file is damaged, or it is no mirror's",
+    }
 }
 
 /// A data directory that belongs to this process until it ends.
@@ -68,7 +75,7 @@ impl DataDir {
         if let Some(found) = &found
             && found.parse() != Ok(FORMAT)
         {
-            return Err(DataDirError::Newer {
+            return Err(DataDirError::Unknown {
                 dir: path,
                 found: found.clone(),
             });
@@ -109,7 +116,7 @@ impl DataDir {
 /// Refuses a directory of a newer format, without locking or changing it: for commands that only read.
 pub fn check_format(path: &Path) -> Result<(), DataDirError> {
     match read_format(path) {
-        Ok(Some(found)) if found.parse() != Ok(FORMAT) => Err(DataDirError::Newer {
+        Ok(Some(found)) if found.parse() != Ok(FORMAT) => Err(DataDirError::Unknown {
             dir: path.to_owned(),
             found,
         }),
@@ -167,7 +174,7 @@ mod tests {
         std::fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
         assert!(matches!(
             DataDir::lock(dir.path(), "a test"),
-            Err(DataDirError::Newer { .. })
+            Err(DataDirError::Unknown { .. })
         ));
         assert!(check_format(dir.path()).is_err());
         let names: Vec<_> = std::fs::read_dir(dir.path())

@@ -17,13 +17,11 @@ pub enum ServeError {
         /// As it was asked for.
         name: CrateName,
     },
-    /// It is listed but not kept here, and upstream is not to be asked.
-    #[error("{name} {version} is not kept here, and this mirror is offline")]
+    /// It is not kept here, and upstream is not to be asked: whether it exists is not known.
+    #[error("{what} is not kept here, and this mirror is offline")]
     NotKept {
-        /// As it was asked for.
-        name: CrateName,
-        /// As it was asked for.
-        version: CrateVersion,
+        /// A crate, or one version of it.
+        what: String,
     },
     /// The index could not say.
     #[error(transparent)]
@@ -43,6 +41,9 @@ pub enum ServeError {
     /// The metadata database failed.
     #[error(transparent)]
     Metadata(#[from] metadata_db::Error),
+    /// A task of ours ended without an outcome.
+    #[error("the work was abandoned")]
+    Abandoned,
     /// The request itself makes no sense.
     #[error("{0}")]
     BadRequest(&'static str),

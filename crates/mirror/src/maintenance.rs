@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use index_sync::Ask;
-use registry::{CrateName, CrateVersion, IndexFile, IndexPath};
+use metadata_db::{DecisionsDb, MetadataDb};
+use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};
 
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, StartError};
 use crate::commands::{differences_text, synced_text};
 use crate::control::Reply;
+use crate::data_dir::DataDir;
 use crate::error::chain;
 
 /// Begins a round of following upstream's git repository, in the background.
@@ -61,16 +63,40 @@ pub async fn refresh(appliance: &Appliance, name: &CrateName) -> Reply {
     }
 }
 
-/// Forgets the kept files of a crate, or of one version.
+/// Forgets the kept files of a crate, or of one version, in a running mirror.
 pub async fn evict(appliance: Arc<Appliance>, name: CrateName, version: Option<CrateVersion>) -> Reply {
-    let evicting = tokio::task::spawn_blocking(move || evict_now(&appliance, &name, version.as_ref()));
+    let evicting = tokio::task::spawn_blocking(move || {
+        let remove = |checksum: &Checksum| appliance.cache.evict(checksum);
+        forget(&appliance.metadata, remove, &name, version.as_ref())
+    });
     evicting
         .await
         .unwrap_or_else(|_| Reply::failed("the eviction was abandoned"))
 }
 
-fn evict_now(appliance: &Appliance, name: &CrateName, version: Option<&CrateVersion>) -> Reply {
-    let kept = match appliance.metadata.kept_versions(name) {
+/// The same in a data directory that no server has open. Nothing else in it is touched.
+pub fn evict_stopped(
+    data_dir: &DataDir,
+    name: &CrateName,
+    version: Option<&CrateVersion>,
+) -> Result<Reply, StartError> {
+    let decisions = data_dir.path().join("decisions.db");
+    if decisions.is_file() {
+        // a newer one means that a newer mirror was here: nothing is touched then
+        DecisionsDb::open(&decisions)?;
+    }
+    let metadata = MetadataDb::open(&data_dir.path().join("mirror.db"))?.db;
+    let remove = |checksum: &Checksum| download_cache::evict_from(data_dir.path(), checksum);
+    Ok(forget(&metadata, remove, name, version))
+}
+
+fn forget(
+    metadata: &MetadataDb,
+    remove: impl Fn(&Checksum) -> Result<Option<u64>, download_cache::Error>,
+    name: &CrateName,
+    version: Option<&CrateVersion>,
+) -> Reply {
+    let kept = match metadata.kept_versions(name) {
         Ok(kept) => kept,
         Err(error) => return Reply::failed(chain(&error)),
     };
@@ -79,11 +105,8 @@ fn evict_now(appliance: &Appliance, name: &CrateName, version: Option<&CrateVers
         .iter()
         .filter(|row| version.is_none_or(|version| *version == row.version))
     {
-        let freed = appliance.cache.evict(&row.checksum).map_err(|error| chain(&error));
-        let forgotten = appliance
-            .metadata
-            .forget_kept(&row.checksum)
-            .map_err(|error| chain(&error));
+        let freed = remove(&row.checksum).map_err(|error| chain(&error));
+        let forgotten = metadata.forget_kept(&row.checksum).map_err(|error| chain(&error));
         match freed.and_then(|freed| forgotten.map(|_| freed)) {
             Ok(freed) => {
                 files += 1;

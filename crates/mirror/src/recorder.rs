@@ -1,20 +1,16 @@
-//! Writes what is kept into the metadata database: as fills end, and after a start for what the database does not know.
+//! Writes what is kept into the metadata database as fills end, and statistics now and then.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use download_cache::{Event, Verdict, Wanted};
+use download_cache::{Event, Wanted};
 use metadata_db::{KeptFile, ManifestState, read_crate_file};
-use registry::{Checksum, IndexFile, IndexPath};
+use registry::IndexPath;
 use tokio::sync::mpsc;
 
 use crate::appliance::Appliance;
 use crate::clock::unix_now;
 use crate::error::chain;
-
-/// How many files are recorded in one transaction while rebuilding.
-const REBUILD_BATCH: usize = 200;
 
 /// Takes the ends of fills until the sender is gone. The cache has logged each of them already.
 pub async fn record_fills(appliance: Arc<Appliance>, mut events: mpsc::UnboundedReceiver<Event>) {
@@ -49,7 +45,7 @@ async fn record(appliance: &Arc<Appliance>, wanted: Wanted, size_bytes: u64) {
 }
 
 /// The kept file with what its manifest says; `None` if it has gone meanwhile or the disk cannot be read.
-fn described(appliance: &Appliance, wanted: &Wanted, size_bytes: u64) -> Option<KeptFile> {
+pub fn described(appliance: &Appliance, wanted: &Wanted, size_bytes: u64) -> Option<KeptFile> {
     let file = appliance.cache.kept(&wanted.checksum).ok().flatten()?;
     let mut reader = BlobReader {
         file,
@@ -96,98 +92,6 @@ impl std::io::Read for BlobReader {
         self.position += piece.len() as u64;
         Ok(piece.len())
     }
-}
-
-/// Makes the database agree with the disk: rows without a file go, files without a row are adopted if the published
-/// index lists them and their hash is right. Blocks; runs beside everything else.
-pub fn reconcile(appliance: &Appliance) {
-    match try_reconcile(appliance) {
-        Ok((0, 0)) => {}
-        Ok((adopted, forgotten)) => {
-            log::info!("metadata brought in line with the disk: {adopted} files adopted, {forgotten} forgotten");
-        }
-        Err(error) => log::error!(
-            "metadata could not be brought in line with the disk: {}",
-            chain(&*error)
-        ),
-    }
-}
-
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
-fn try_reconcile(appliance: &Appliance) -> Result<(usize, usize), AnyError> {
-    let recorded = appliance.metadata.kept_checksums()?;
-    let mut on_disk = HashMap::new();
-    appliance.cache.for_each_kept(|checksum, size_bytes| {
-        on_disk.insert(checksum, size_bytes);
-    })?;
-    let mut forgotten = 0;
-    for checksum in recorded.iter().filter(|checksum| !on_disk.contains_key(checksum)) {
-        forgotten += usize::from(appliance.metadata.forget_kept(checksum)?);
-    }
-    on_disk.retain(|checksum, _| !recorded.contains(checksum));
-    let adopted = if on_disk.is_empty() {
-        0
-    } else {
-        adopt(appliance, &on_disk)?
-    };
-    Ok((adopted, forgotten))
-}
-
-fn adopt(appliance: &Appliance, unknown: &HashMap<Checksum, u64>) -> Result<usize, AnyError> {
-    let mut adopted = HashSet::new();
-    let mut batch = Vec::new();
-    for wanted in listed(appliance, unknown)? {
-        if appliance.stopping() {
-            break;
-        }
-        match appliance.cache.verify(&wanted.checksum)? {
-            Verdict::Good => {}
-            Verdict::Bad { actual, .. } => {
-                log::warn!("{wanted}: the file on disk has checksum {actual}; set aside");
-                continue;
-            }
-            Verdict::Absent => continue,
-        }
-        if let Some(file) = described(appliance, &wanted, unknown[&wanted.checksum]) {
-            adopted.insert(wanted.checksum);
-            batch.push(file);
-        }
-        if batch.len() >= REBUILD_BATCH {
-            appliance.metadata.record_kept_all(&std::mem::take(&mut batch))?;
-        }
-    }
-    appliance.metadata.record_kept_all(&batch)?;
-    let orphans = unknown.len() - adopted.len();
-    if orphans > 0 {
-        log::info!("{orphans} files in blobs/ are listed by no published index line; they stay and are not counted");
-    }
-    Ok(adopted.len())
-}
-
-/// The versions whose index lines name one of the checksums, by a walk over the whole published index.
-fn listed(appliance: &Appliance, unknown: &HashMap<Checksum, u64>) -> Result<Vec<Wanted>, AnyError> {
-    let tree = appliance.index.tree();
-    let mut found = Vec::new();
-    let mut paths = Vec::new();
-    tree.for_each_file(|path, _| paths.push(path))?;
-    for path in paths {
-        let Some(blob) = tree.read(&index_sync::TreeFile::Index(path.clone()))? else {
-            continue;
-        };
-        for line in IndexFile::parse_readable(&blob.bytes, &path).lines() {
-            if unknown.contains_key(&line.checksum)
-                && let (Ok(name), Ok(version)) = (line.name.parse(), line.vers.parse())
-            {
-                found.push(Wanted {
-                    name,
-                    version,
-                    checksum: line.checksum,
-                });
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Writes statistics every few seconds until the mirror stops.

@@ -90,9 +90,7 @@ pub struct FoundCrate {
 pub async fn search(appliance: Arc<Appliance>, wanted: SearchRequest) -> Result<Found, ServeError> {
     let searching =
         tokio::task::spawn_blocking(move || search_now(&appliance.metadata, &appliance.index.tree(), &wanted));
-    searching
-        .await
-        .map_err(|_| ServeError::BadRequest("the search was abandoned"))?
+    searching.await.map_err(|_| ServeError::Abandoned)?
 }
 
 /// Searches here and now.

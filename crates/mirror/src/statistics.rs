@@ -50,7 +50,8 @@ impl Statistics {
     /// How much each counter has grown since the last flush.
     pub fn unflushed(&self, counts: Counts) -> Counts {
         let flushed = locked(&self.flushed);
-        let growth = |(name, now): (&'static str, u64)| (name, now - flushed.get(name).copied().unwrap_or(0));
+        let growth =
+            |(name, now): (&'static str, u64)| (name, now.saturating_sub(flushed.get(name).copied().unwrap_or(0)));
         counts.into_iter().map(growth).collect()
     }
 

@@ -264,6 +264,7 @@ fn sample_crate() -> Krate {
             dependency("trybuild", "^1.0.108", DependencyKind::Dev, None, &["diff"]),
         ],
         versions: (0..20).rev().map(|n| version(n, n % 3 == 1)).collect(),
+        more_versions: 0,
         install: "cargo add serde@1.0.19".into(),
         this_version: version(19, true),
     }

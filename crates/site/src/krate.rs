@@ -41,8 +41,10 @@ pub struct Krate {
     pub features: Vec<(String, Vec<String>)>,
     /// What it depends on.
     pub dependencies: Vec<Dependency>,
-    /// All versions the index lists, newest first.
+    /// The versions the index lists, newest first.
     pub versions: Vec<VersionLine>,
+    /// How many older ones there are beside those.
+    pub more_versions: usize,
     /// What to type to depend on it, as in `cargo add serde@1.0.0`.
     pub install: String,
     /// The version this page is about.

@@ -95,6 +95,7 @@ fn hostile_crate(marks: &Marks) -> Krate {
             })
             .into(),
         versions: vec![listed; 20],
+        more_versions: 0,
         install: marks.next(),
         this_version: VersionLine {
             unparsable: marks.some(),
@@ -283,6 +284,7 @@ fn a_page_says_what_is_missing() {
         features: Vec::new(),
         dependencies: Vec::new(),
         versions: vec![bare.clone()],
+        more_versions: 0,
         install: "cargo add serde@1.0.0".into(),
         this_version: bare.clone(),
     };

@@ -1,3 +1,5 @@
+//! A package to build with the real cargo.
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

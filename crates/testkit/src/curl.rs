@@ -1,3 +1,5 @@
+//! The real curl, where there is one.
+
 use std::path::Path;
 use std::process::Command;
 

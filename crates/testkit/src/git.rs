@@ -1,3 +1,5 @@
+//! The real git.
+
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;

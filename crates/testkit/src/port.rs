@@ -1,3 +1,5 @@
+//! A port that a server can have again.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Waiting on a condition.
+
 use std::time::{Duration, Instant};
 
 const SHORTEST: Duration = Duration::from_millis(1);

@@ -7,8 +7,8 @@ use awc::{
     http::{
         Version,
         header::{
-            CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED, RETRY_AFTER,
-            TRANSFER_ENCODING,
+            CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED,
+            RETRY_AFTER, TRANSFER_ENCODING,
         },
     },
 };
@@ -17,6 +17,9 @@ use crate::{Body, Error, Request, UpstreamUrl, body::Framing};
 
 /// Longer waits are not upstream's to impose.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What an offline mirror puts beside a 404.
+const OFFLINE: HeaderName = HeaderName::from_static("mirror-offline");
 
 /// An answer of upstream. Of its headers there is only what is named here.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Response {
     pub content_type: Option<String>,
     /// How long to wait before asking again, whether it was given in seconds or as a date; at most a day.
     pub retry_after: Option<Duration>,
+    /// Whether another mirror of our kind says that it is offline, so that what it lacks may well exist.
+    pub offline_mirror: bool,
     /// Where the answer came from, after redirects.
     pub url: UpstreamUrl,
     /// The bytes, as they arrive.
@@ -48,6 +53,7 @@ pub(crate) struct Head {
     last_modified: Option<String>,
     content_type: Option<String>,
     retry_after: Option<Duration>,
+    offline_mirror: bool,
     url: UpstreamUrl,
     pub framing: Framing,
 }
@@ -81,6 +87,7 @@ impl Head {
             content_type: printable(headers, &CONTENT_TYPE, 128)
                 .and_then(|value| value.split(';').next().map(|kind| kind.trim().to_owned())),
             retry_after: printable(headers, &RETRY_AFTER, 64).and_then(|value| wait(&value)),
+            offline_mirror: headers.get(&OFFLINE).is_some_and(|value| value == "1"),
             url: url.clone(),
             framing,
         })
@@ -94,6 +101,7 @@ impl Head {
             last_modified: self.last_modified,
             content_type: self.content_type,
             retry_after: self.retry_after,
+            offline_mirror: self.offline_mirror,
             url: self.url,
             body,
         }

@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
 mod body;
@@ -32,6 +31,6 @@ pub use head::Response;
 pub use probe::Probe;
 pub use proxy::{EnvProxies, Proxy, ProxyChoice, ProxyConfig};
 pub use request::Request;
-pub use tls::Roots;
+pub use tls::{Roots, check_ca_file};
 pub use trust::Token;
 pub use url::{Authority, UpstreamUrl};

@@ -18,6 +18,16 @@ pub struct ProxyConfig {
     pub environment: EnvProxies,
 }
 
+impl ProxyConfig {
+    /// Whether these can be used, before anything is started.
+    ///
+    /// # Errors
+    /// [`Error::ProxySetting`].
+    pub fn check(&self) -> Result<(), Error> {
+        Proxies::new(self).map(drop)
+    }
+}
+
 impl fmt::Debug for ProxyConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The value may hold a password.

@@ -102,6 +102,14 @@ fn config(store: &Arc<RootCertStore>, protocols: &[&[u8]]) -> Result<Arc<ClientC
     Ok(Arc::new(config))
 }
 
+/// Whether a PEM file of root certificates can be used.
+///
+/// # Errors
+/// [`Error::CaFile`].
+pub fn check_ca_file(path: &Path) -> Result<(), Error> {
+    add_file(&mut RootCertStore::empty(), path).map(drop)
+}
+
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<usize, Error> {
     let failed = |reason: String| Error::CaFile {
         path: path.to_owned(),

@@ -1,4 +1,7 @@
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Command,
+};
 
 use super::*;
 
@@ -60,10 +63,12 @@ fn keeps_finds_and_evicts() {
 #[test]
 fn what_cannot_be_a_crate_file_is_moved_away() {
     type Make = fn(&Path, &Path);
-    let cases: [Make; 4] = [
+    let cases: [Make; 6] = [
         |path, _| fs::write(path, "").unwrap(),
         |path, _| fs::create_dir(path).unwrap(),
         |path, target| symlink(target, path).unwrap(),
+        |path, _| symlink("nowhere", path).unwrap(),
+        |path, _| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
         |path, _| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
     ];
     for make in cases {

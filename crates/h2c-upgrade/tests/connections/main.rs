@@ -1,5 +1,5 @@
 //! Real sockets against a small app behind the acceptor.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
 mod curl;
 mod ending;

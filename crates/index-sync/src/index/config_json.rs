@@ -46,7 +46,8 @@ impl Inner {
     /// Asks for `config.json` and remembers a good one.
     pub(super) async fn fetch_config(self: &Arc<Self>, upstream: &UpstreamSparse) -> Result<(), Failure> {
         let bytes = upstream.config_json().await?;
-        let config = UpstreamConfig::parse(&bytes).map_err(|error| self.refused("config.json", &error))?;
+        let is_here = locked(&self.upstream_config).is_some();
+        let config = UpstreamConfig::parse(&bytes).map_err(|error| self.refused("config.json", is_here, &error))?;
         if locked(&self.upstream_config).replace(config.clone()).as_ref() != Some(&config) {
             log::info!(
                 "upstream's config.json says that crate files are at {}",

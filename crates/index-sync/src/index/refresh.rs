@@ -12,7 +12,7 @@ use crate::freshness::{Asked, Ticket};
 use crate::memory::locked;
 use crate::merge::{Answer, Merge, Outcome, merge};
 use crate::single_flight::Landing;
-use crate::upstream_sparse::{Failure, Reply, UpstreamSparse, with_sources};
+use crate::upstream_sparse::{Extent, Failure, Reply, UpstreamSparse, with_sources};
 use crate::{Error, IndexEntry};
 
 /// So many whole crates may be removed within an hour, or one in a hundred if that is more.
@@ -46,7 +46,7 @@ impl Inner {
             self.reached(freshness.reached());
             return Ok(());
         };
-        if !failure.unreachable && failure.retry_after.is_none() {
+        if failure.extent == Extent::One {
             self.reached(freshness.reached());
         }
         if freshness.failed(&asked, ticket, now, &failure) {
@@ -124,14 +124,21 @@ impl Inner {
     /// Refuses a body that has anything but index lines.
     fn checked(&self, good: Good) -> Result<Good, Failure> {
         if let Some(body) = &good.body {
-            IndexFile::parse(body, &good.path).map_err(|error| self.refused(good.path.file_name(), &error))?;
+            let is_here = good.before.published.is_some();
+            IndexFile::parse(body, &good.path).map_err(|error| self.refused(good.path.file_name(), is_here, &error))?;
         }
         Ok(good)
     }
 
-    pub(super) fn refused(&self, what: &str, error: &registry::Error) -> Failure {
+    /// `is_here`: whether there is an older answer.
+    pub(super) fn refused(&self, what: &str, is_here: bool, error: &registry::Error) -> Failure {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        log::warn!("{what}: upstream's answer is refused, the last good one stays in force: {error}");
+        let instead = if is_here {
+            "the last good one stays in force"
+        } else {
+            "and there is no earlier one"
+        };
+        log::warn!("{what}: upstream's answer is refused, {instead}: {error}");
         Failure::of_one(format!("upstream's answer for {what} is refused: {error}"))
     }
 

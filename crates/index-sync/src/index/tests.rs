@@ -102,6 +102,18 @@ impl Bench {
         output.stdout
     }
 
+    /// Publishes a `config.json`, and waits until it is committed.
+    async fn publish_first(&self) {
+        self.index
+            .publish_config_json(registry::mirror_config("http://127.0.0.1:1"));
+        let committed = async {
+            while self.index.status().tip.is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), committed).await.unwrap();
+    }
+
     fn commits(&self) -> usize {
         git_ok(&self.git_dir(), &["rev-list", "--count", "master"])
             .trim()
@@ -147,14 +159,24 @@ fn open_with(
     now: &Arc<Mutex<SystemTime>>,
     kept: &Arc<Mutex<HashSet<Checksum>>>,
 ) -> Index {
+    let now = Arc::clone(now);
+    open_by(Arc::new(move || *locked(&now)), head_timeout, dir, config, kept)
+}
+
+fn open_by(
+    clock: Clock,
+    head_timeout: Duration,
+    dir: &TempDir,
+    config: Config,
+    kept: &Arc<Mutex<HashSet<Checksum>>>,
+) -> Index {
     let repository = Repository::open(&dir.path().join("index.git"), RepositoryLimits::default()).unwrap();
     let metadata = Arc::new(MetadataDb::open(&dir.path().join("mirror.db")).unwrap().db);
     let decisions = Arc::new(DecisionsDb::open(&dir.path().join("decisions.db")).unwrap());
     let mut http = upstream_http::Config::new("mirror-test/0 (nobody@localhost)");
     http.head_timeout = head_timeout;
     let http = UpstreamHttp::start(http).unwrap();
-    let (now, kept) = (Arc::clone(now), Arc::clone(kept));
-    let clock: Clock = Arc::new(move || *locked(&now));
+    let kept = Arc::clone(kept);
     let kept_or_served = Arc::new(move |checksum: &Checksum| locked(&kept).contains(checksum));
     Index::open_at(
         clock,
@@ -294,6 +316,68 @@ async fn an_upstream_that_says_nothing_is_as_good_as_gone() {
     let before = bench.asked("serde");
     assert_eq!(bench.text("serde").await, text);
     assert_eq!(bench.asked("serde"), before, "the second did not wait for anything");
+    for name in ["first", "second"] {
+        assert!(matches!(bench.get(name).await, Err(Error::Unavailable { .. })));
+    }
+    assert_eq!(
+        (bench.asked("first"), bench.asked("second")),
+        (1, 0),
+        "silent twice is gone"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_odd_name_takes_no_other_out_of_service() {
+    let bench = Bench::with_patience(Duration::from_millis(500), |_| {});
+    let faults = [
+        Fault::Redirect(302, "http://127.0.0.1:1/".to_owned()),
+        Fault::Redirect(301, "http://127.0.0.2:1/".to_owned()),
+        Fault::StallBeforeHead,
+    ];
+    for (n, fault) in faults.into_iter().enumerate() {
+        bench
+            .upstream
+            .fault(&FakeUpstream::index_path("redi"), fault.clone(), Times::Always);
+        for round in 0..3 {
+            let answer = bench.get("redi").await;
+            assert!(
+                matches!(answer, Err(Error::Unavailable { .. })),
+                "{fault:?}: {answer:?}"
+            );
+            let cold = format!("cold{n}{round}");
+            bench.upstream.add(&krate(&cold, "1.0.0"));
+            assert_eq!(bench.versions(&cold).await, ["1.0.0"], "{fault:?}");
+            bench.pass(31);
+        }
+        bench.upstream.clear_faults();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offline_mirror_that_lacks_a_file_does_not_say_that_there_is_none() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    let text = bench.text("serde").await;
+    let offline = Fault::ExtraHeaders(vec![("Mirror-Offline".to_owned(), "1".to_owned())]);
+    for name in ["serde", "nobody"] {
+        bench
+            .upstream
+            .fault(&FakeUpstream::index_path(name), offline.clone(), Times::Always);
+    }
+    bench.upstream.remove_crate("serde");
+    for _ in 0..3 {
+        bench.pass(GRACE);
+        assert_eq!(bench.text("serde").await, text);
+    }
+    assert!(bench.decided("serde").is_empty());
+    assert!(matches!(bench.get("nobody").await, Err(Error::Unavailable { .. })));
+    assert_eq!(bench.index.status().absent_names, 0);
+    bench.upstream.clear_faults();
+    bench.pass(MINUTE);
+    assert!(
+        bench.get("nobody").await.unwrap().is_none(),
+        "and without the mark there is none"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -725,6 +809,7 @@ async fn upstreams_config_is_asked_again_after_a_while_and_survives_trouble() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_committed_within_two_seconds() {
     let bench = Bench::with(|config| config.batch_delay = Config::default().batch_delay).await;
+    bench.publish_first().await;
     bench.upstream.add(&krate("serde", "1.0.0"));
     bench.upstream.add(&krate("tokio", "1.0.0"));
     let start = Instant::now();
@@ -737,7 +822,7 @@ async fn a_change_is_committed_within_two_seconds() {
     assert!(took < Duration::from_secs(6), "three times two seconds: {took:?}");
     assert_eq!(
         git_ok(&bench.git_dir(), &["log", "--format=%s", "master"]),
-        "Publish 2 index files"
+        "Publish 2 index files\nSet config.json"
     );
 }
 
@@ -861,6 +946,10 @@ async fn a_commit_that_fails_is_heard_of_and_tried_again() {
         bench.index.committed(&path("serde")).await,
         Err(Error::NotCommitted { .. })
     ));
+    let status = bench.index.status();
+    assert_eq!(status.commits_failing_since, Some(*locked(&bench.now)));
+    assert!(status.publisher_alive);
+    bench.pass(MINUTE);
     assert_eq!(
         bench.text("serde").await.lines().count(),
         1,
@@ -877,6 +966,85 @@ async fn a_commit_that_fails_is_heard_of_and_tried_again() {
         .await
         .expect("tried again");
     bench.assert_same_in_git("serde").await;
+    let healed = async {
+        while bench.index.status().commits_failing_since.is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), healed).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_is_deleted_is_noticed_and_not_begun_anew() {
+    let bench = Bench::new().await;
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.text("serde").await;
+    bench.assert_same_in_git("serde").await;
+    let tree = bench.index.tree();
+    tree.check_on_disk().unwrap();
+    std::fs::remove_dir_all(bench.git_dir()).unwrap();
+    assert!(matches!(tree.check_on_disk(), Err(Error::Damaged { .. })));
+    let tokio = Arc::new(IndexEntry::new(krate("tokio", "1.0.0").index_line));
+    let publisher = &bench.index.inner.publisher;
+    publisher.submit(&path("tokio"), Some(tokio), None).await.unwrap();
+    // The first try fails while it writes, the next before it reads.
+    for _ in 0..2 {
+        let committed = bench.index.committed(&path("tokio")).await;
+        assert!(matches!(committed, Err(Error::NotCommitted { .. })), "{committed:?}");
+        assert!(!bench.git_dir().exists());
+    }
+    assert!(bench.index.status().commits_failing_since.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_has_ended_takes_nothing_and_is_known_to_have() {
+    let (dir, ends) = (
+        tempfile::tempdir().unwrap(),
+        Arc::new(std::sync::atomic::AtomicBool::new(false)),
+    );
+    let ended = Arc::clone(&ends);
+    let clock: Clock = Arc::new(move || {
+        let here = std::thread::current();
+        assert!(
+            here.name() != Some("publisher") || !ended.load(Ordering::Relaxed),
+            "this is its end"
+        );
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    });
+    let config = Config {
+        batch_delay: Duration::from_millis(10),
+        ..Config::default()
+    };
+    let index = open_by(clock, Duration::from_secs(1), &dir, config, &Arc::default());
+    let publisher = &index.inner.publisher;
+    let entry = Arc::new(IndexEntry::new(krate("serde", "1.0.0").index_line));
+    publisher
+        .submit(&path("serde"), Some(Arc::clone(&entry)), None)
+        .await
+        .unwrap();
+    index.committed(&path("serde")).await.unwrap();
+    assert!(index.status().publisher_alive);
+    ends.store(true, Ordering::Relaxed);
+    publisher
+        .submit(&path("tokio"), Some(Arc::clone(&entry)), None)
+        .await
+        .unwrap();
+    assert!(matches!(index.committed(&path("tokio")).await, Err(Error::Stopped)));
+    assert!(!index.status().publisher_alive);
+    let more = publisher.submit(&path("other"), Some(entry), None).await;
+    assert!(matches!(more, Err(Error::Stopped)), "{more:?}");
+    assert!(index.file(&path("serde"), Ask::Never).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_an_empty_disk_the_first_commit_waits_for_no_other() {
+    let bench = Bench::with(|config| config.batch_delay = Duration::from_secs(3600)).await;
+    bench.publish_first().await;
+    let files = git_ok(&bench.git_dir(), &["ls-tree", "--name-only", "master"]);
+    assert_eq!(files.trim(), "config.json");
+    bench.upstream.add(&krate("serde", "1.0.0"));
+    bench.text("serde").await;
+    assert_eq!(bench.index.status().pending, 1, "the next ones wait for others");
 }
 
 #[tokio::test(flavor = "multi_thread")]

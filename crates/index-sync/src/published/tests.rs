@@ -1,7 +1,8 @@
 use tempfile::TempDir;
+use testkit::git_ok;
 
 use super::*;
-use crate::repository::{Change, Repository, RepositoryLimits};
+use crate::repository::{BRANCH, Change, Repository, RepositoryLimits};
 
 fn repository() -> (TempDir, Repository) {
     let dir = tempfile::tempdir().unwrap();
@@ -132,4 +133,29 @@ fn keeps_no_handle_of_an_older_generation() {
     assert!(tree.idle().is_empty());
     tree.read(&TreeFile::Index(path("1/a"))).unwrap().unwrap();
     assert_eq!(tree.idle().len(), 1);
+}
+
+#[test]
+fn a_repository_that_is_not_what_is_published_is_noticed() {
+    let (dir, mut repository) = repository();
+    let tree = repository.reader();
+    tree.check_on_disk().unwrap();
+    let first = commit(&mut repository, &["se/rd/serde=a"]);
+    let second = commit(&mut repository, &["se/rd/serde=b"]);
+    tree.check_on_disk().unwrap();
+    git_ok(dir.path(), &["pack-refs", "--all"]);
+    assert!(!dir.path().join(BRANCH).exists());
+    tree.check_on_disk().unwrap();
+    let tip = PublishedTree::open_read_only(dir.path()).unwrap().tip().unwrap();
+    assert_eq!(tip.unwrap().commit, second);
+
+    git_ok(dir.path(), &["update-ref", BRANCH, &first.to_string()]);
+    assert!(matches!(tree.check_on_disk(), Err(Error::BranchMoved { .. })));
+    tree.set_next(first);
+    tree.check_on_disk().expect("it is where it is being moved to");
+    git_ok(dir.path(), &["update-ref", "-d", BRANCH]);
+    assert!(matches!(tree.check_on_disk(), Err(Error::Damaged { .. })));
+    let objects = dir.path().join("objects");
+    std::fs::rename(&objects, dir.path().join("away")).unwrap();
+    assert!(matches!(tree.check_on_disk(), Err(Error::Damaged { .. })));
 }

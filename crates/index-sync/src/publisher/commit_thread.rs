@@ -118,6 +118,11 @@ impl Thread {
 
     /// Waits until a batch is due; `None` when all is committed and the end has come.
     fn next_batch(&self, not_before: Instant) -> Option<Due> {
+        // Without a first commit there is nothing to clone, so it waits for nothing.
+        let batch_delay = match self.tree.tip() {
+            Ok(None) => Duration::ZERO,
+            _ => self.batch_delay,
+        };
         let mut work = locked(&self.desk.work);
         loop {
             if !work.errands.is_empty() {
@@ -135,11 +140,7 @@ impl Thread {
                 None => None,
                 Some(_) if work.stopping => Some(Duration::ZERO),
                 Some(_) if work.hurry => Some(not_before.saturating_duration_since(now)),
-                Some(since) => Some(
-                    (since + self.batch_delay)
-                        .max(not_before)
-                        .saturating_duration_since(now),
-                ),
+                Some(since) => Some((since + batch_delay).max(not_before).saturating_duration_since(now)),
             };
             work = match wait {
                 Some(Duration::ZERO) => break,
@@ -249,7 +250,11 @@ impl Thread {
     }
 
     fn turn(&self, failed: Option<String>) {
-        self.desk.progress.send_modify(|progress| progress.failed = failed);
+        let now = (self.clock)();
+        self.desk.progress.send_modify(|progress| {
+            progress.failing_since = failed.as_ref().map(|_| progress.failing_since.unwrap_or(now));
+            progress.failed = failed;
+        });
     }
 }
 

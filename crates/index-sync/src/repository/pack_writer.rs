@@ -1,7 +1,7 @@
 //! Packs: made aside, flushed, and only then put among the others. gix compresses and indexes; it never flushes.
 
 use std::fs;
-use std::io::{BufReader, BufWriter, PipeReader, PipeWriter};
+use std::io::{BufReader, BufWriter, ErrorKind, PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -108,7 +108,11 @@ fn through_pipe(
     folder: &Path,
     produce: impl FnOnce(PipeWriter) -> Result<(), Error> + Send,
 ) -> Result<StagedPack, Error> {
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    // Not with its parents: a repository that was deleted beneath us is not to be begun anew like this.
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(Error::io("create", folder)(error)),
+        _ => {}
+    }
     let (reader, writer) = std::io::pipe().map_err(Error::io("open a pipe for", folder))?;
     let (produced, indexed) = std::thread::scope(|scope| {
         let producer = scope.spawn(|| produce(writer));

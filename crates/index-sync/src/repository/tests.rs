@@ -257,7 +257,7 @@ fn says_that_it_is_damaged() {
     let no_pack: Damage = |index, packs| packs.iter().for_each(|pack| storage::remove_pack(index, pack).unwrap());
     // The second commit needs folders of the first.
     let no_first: Damage = |index, packs| storage::remove_pack(index, &packs[0]).unwrap();
-    let branch: Damage = |index, _| fs::write(index.join(layout::BRANCH), "nonsense\n").unwrap();
+    let branch: Damage = |index, _| fs::write(index.join(BRANCH), "nonsense\n").unwrap();
     for (what, damage) in [("no pack", no_pack), ("first pack", no_first), ("branch", branch)] {
         let (dir, mut repository, _) = started();
         let index = dir.path().join("index.git");
@@ -303,7 +303,7 @@ fn does_not_overrun_another_program() {
     let (dir, mut repository, first) = started();
     let index = dir.path().join("index.git");
     repository.commit(&[put("1/a", "a")], "second\n", 1).unwrap().unwrap();
-    git(&index, &["update-ref", layout::BRANCH, &first.to_string()]);
+    git(&index, &["update-ref", BRANCH, &first.to_string()]);
     let refused = repository.commit(&[put("1/b", "b")], "third\n", 1);
     assert!(matches!(refused, Err(Error::BranchMoved { .. })), "{refused:?}");
     // Then what the other did is what is published.
@@ -331,7 +331,7 @@ fn follows_a_branch_that_git_packed() {
     let index = dir.path().join("index.git");
     drop(repository);
     git(&index, &["pack-refs", "--all"]);
-    assert!(!index.join(layout::BRANCH).exists());
+    assert!(!index.join(BRANCH).exists());
     let mut repository = open(&index);
     assert_eq!(repository.reader().tip().unwrap().unwrap().commit, first);
     repository.commit(&[put("1/a", "a")], "second\n", 1).unwrap().unwrap();

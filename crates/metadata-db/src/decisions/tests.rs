@@ -114,15 +114,6 @@ fn only_whole_crates_that_went_lately_count_as_a_mass_removal() {
 }
 
 #[test]
-fn settings_are_kept() {
-    let (_dir, db) = scratch();
-    assert_eq!(db.value("mode").unwrap(), None);
-    db.set_value("mode", "offline").unwrap();
-    db.set_value("mode", "fallback").unwrap();
-    assert_eq!(db.value("mode").unwrap().as_deref(), Some("fallback"));
-}
-
-#[test]
 fn a_commit_waits_for_the_disk() {
     let (_dir, db) = scratch();
     let synchronous: i64 = db

@@ -35,7 +35,7 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
         Command::Mode { mode } => remote::mode(&settings, *mode),
         Command::Search { query, limit, json } => search::search(&settings, &query.join(" "), *limit, *json),
         Command::Refresh { name } => remote::refresh(&settings, name),
-        Command::Evict { what } => remote::evict(settings, what),
+        Command::Evict { what } => remote::evict(&settings, what),
     }
 }
 

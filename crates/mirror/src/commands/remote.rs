@@ -1,12 +1,11 @@
 //! Commands that the running server carries out.
 
 use registry::{CrateName, CrateVersion};
-use std::sync::Arc;
 
 use super::{Ended, say};
-use crate::appliance::Appliance;
 use crate::control::{Reply, Request, ask};
 use crate::data_dir::{DataDir, check_format};
+use crate::maintenance::evict_stopped;
 use crate::settings::{Mode, Settings};
 
 /// Exits with 0 if the server is ready.
@@ -26,7 +25,7 @@ pub fn refresh(settings: &Settings, name: &str) -> Ended {
 }
 
 /// Forgets kept files: by the running server, or here if none runs.
-pub fn evict(settings: Settings, what: &str) -> Ended {
+pub fn evict(settings: &Settings, what: &str) -> Ended {
     let (name, version) = what
         .split_once('@')
         .map_or((what, None), |(name, version)| (name, Some(version)));
@@ -40,24 +39,13 @@ pub fn evict(settings: Settings, what: &str) -> Ended {
     if let Some(reply) = ask(&settings.data_dir, &request)? {
         return report(&reply);
     }
+    if !settings.data_dir.join("FORMAT").is_file() {
+        let dir = settings.data_dir.display();
+        return Err(format!("{dir} is not a mirror's data directory: nothing is kept there").into());
+    }
     let named_by = settings.layers.get("data_dir").source.to_string();
     let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    let reply = runtime.block_on(async {
-        let (events, _) = tokio::sync::mpsc::unbounded_channel();
-        let settings = Settings {
-            mode: Mode::Offline,
-            ..settings
-        };
-        let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
-        let reply = crate::maintenance::evict(Arc::clone(&appliance), name, version).await;
-        appliance.stop(std::time::Duration::from_secs(1)).await;
-        Ok::<_, crate::appliance::StartError>(reply)
-    })?;
-    report(&reply)
+    report(&evict_stopped(&data_dir, &name, version.as_ref())?)
 }
 
 fn required(settings: &Settings, request: &Request) -> Ended {

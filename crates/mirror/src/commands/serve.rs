@@ -18,7 +18,7 @@ use crate::appliance::{Appliance, StartError};
 use crate::client_config::client_config;
 use crate::data_dir::DataDir;
 use crate::settings::{Mode, Settings, SettingsError, wrong};
-use crate::{control, http, recorder};
+use crate::{control, http, reconcile, recorder};
 
 /// Requests that run when the mirror is told to stop have so long.
 const SHUTDOWN: Duration = Duration::from_secs(18);
@@ -69,23 +69,31 @@ async fn run(settings: Settings, data_dir: DataDir, listeners: Vec<TcpListener>)
     let recording = tokio::spawn(recorder::record_fills(Arc::clone(&appliance), ended_fills));
     let flushing = tokio::spawn(recorder::flush_statistics(Arc::clone(&appliance), stopped));
     let reconciled = Arc::clone(&appliance);
-    tokio::task::spawn_blocking(move || recorder::reconcile(&reconciled));
+    tokio::task::spawn_blocking(move || reconcile::reconcile(&reconciled));
     let socket = control::listen(Arc::clone(&appliance))
         .inspect_err(|error| log::warn!("control.sock cannot be used, so commands cannot reach this server: {error}"));
     announce(&appliance, &addresses);
 
-    let serving = tokio::spawn(server);
-    let asked_by = until_told_to_stop().await?;
-    log::info!("{asked_by}: finishing what is under way");
-    stop.send_replace(true);
-    handle.stop(true).await;
-    serving.await??;
+    let mut serving = tokio::spawn(server);
+    let ended = tokio::select! {
+        asked_by = until_told_to_stop() => {
+            log::info!("{}: finishing what is under way", asked_by?);
+            stop.send_replace(true);
+            handle.stop(true).await;
+            serving.await?
+        }
+        ended = &mut serving => {
+            log::error!("the server ended by itself");
+            stop.send_replace(true);
+            ended?
+        }
+    };
     appliance.stop(DRAIN).await;
     let _ = tokio::time::timeout(Duration::from_secs(1), flushing).await;
     recording.abort();
     drop(socket);
     log::info!("stopped");
-    Ok(())
+    Ok(ended?)
 }
 
 async fn until_told_to_stop() -> Result<&'static str, StartError> {

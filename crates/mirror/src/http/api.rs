@@ -1,11 +1,12 @@
 //! crates.io's web API, as far as a read-only mirror has one: search, and a plain refusal of every write.
 
+use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
 use super::Shared;
-use super::error::{Failure, json_error};
+use super::error::{Failure, refusal};
 use crate::search::{SearchRequest, search};
 
 /// What a publish, yank or owner change is told.
@@ -44,11 +45,11 @@ async fn search_crates(request: HttpRequest, appliance: Shared) -> Result<HttpRe
 /// What is not there to be read, or not to be written.
 pub async fn other(request: HttpRequest) -> HttpResponse {
     if request.method().is_safe() {
-        json_error(
-            &mut HttpResponse::NotFound(),
+        refusal(
+            StatusCode::NOT_FOUND,
             "this mirror does not have this part of the crates.io API",
         )
     } else {
-        json_error(&mut HttpResponse::Forbidden(), READ_ONLY)
+        refusal(StatusCode::FORBIDDEN, READ_ONLY)
     }
 }

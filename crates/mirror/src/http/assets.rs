@@ -1,8 +1,8 @@
 //! Style, script and icon of the pages, under names that change with their content.
 
+use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
 
 pub fn routes(config: &mut ServiceConfig) {
     config.service(
@@ -12,24 +12,14 @@ pub fn routes(config: &mut ServiceConfig) {
     );
 }
 
-async fn asset(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
+async fn asset(name: web::Path<String>) -> HttpResponse {
     let path = format!("/assets/{name}");
     let Some(asset) = site::assets().iter().find(|asset| asset.path == path) else {
         return HttpResponse::NotFound().finish();
     };
-    let unchanged = request.headers().contains_key(header::IF_NONE_MATCH);
-    let mut response = if unchanged {
-        HttpResponse::NotModified()
-    } else {
-        HttpResponse::Ok()
-    };
-    response
+    HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "public, max-age=31536000, immutable"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .content_type(asset.content_type);
-    if unchanged {
-        response.finish()
-    } else {
-        response.body(asset.bytes)
-    }
+        .content_type(asset.content_type)
+        .body(asset.bytes)
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::http::{Version, header};
+use actix_web::http::{StatusCode, Version, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use download_cache::{CrateFile, KeptFile, Waiter};
 use registry::{Checksum, CrateName, CrateVersion};
 
 use super::conditional::{Wanted, names_any, wanted};
-use super::error::{Failure, json_error};
+use super::error::{Failure, refusal};
 use super::{Shared, api, body};
 use crate::clock::unix_now;
 use crate::error::ServeError;
@@ -39,10 +39,7 @@ async fn download_crate(
     appliance: Shared,
 ) -> Result<HttpResponse, Failure> {
     let (Ok(name), Ok(version)) = (path.0.parse::<CrateName>(), path.1.parse::<CrateVersion>()) else {
-        return Ok(json_error(
-            &mut HttpResponse::NotFound(),
-            "this is no crate name with a version",
-        ));
+        return Ok(refusal(StatusCode::NOT_FOUND, "this is no crate name with a version"));
     };
     let asked = format!("{name} {version}");
     let opened = appliance
@@ -103,7 +100,7 @@ fn from_disk(request: &HttpRequest, checksum: &Checksum, file: KeptFile) -> Resu
         source: source.into(),
     };
     response = head(response, checksum);
-    Ok(response.body(body::kept(file, first, end).map_err(unreadable)?))
+    Ok(response.body(body::kept(file, first, end, request.version()).map_err(unreadable)?))
 }
 
 async fn as_it_arrives(

@@ -11,6 +11,9 @@ use crate::error::{ServeError, chain};
 /// What a client that gets a 503 is told to wait, in seconds. cargo waits at most 10.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
+/// Tells a mirror behind this one that what is not kept here may well exist.
+const OFFLINE: (&str, &str) = ("mirror-offline", "1");
+
 /// A failure on its way to a client: what was asked, why it failed, and in which form to say it.
 #[derive(Debug)]
 pub struct Failure {
@@ -83,7 +86,9 @@ fn status(error: &ServeError) -> StatusCode {
         }
         ServeError::CrateFile(error) if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         ServeError::CrateFile(error) if !error.is_local() => StatusCode::BAD_GATEWAY,
-        ServeError::CrateFile(_) | ServeError::Index(_) | ServeError::Metadata(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ServeError::CrateFile(_) | ServeError::Index(_) | ServeError::Metadata(_) | ServeError::Abandoned => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 
@@ -113,6 +118,9 @@ impl ResponseError for Failure {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, retry_after(&self.error)));
         }
+        if matches!(self.error, ServeError::NotKept { .. }) {
+            response.insert_header(OFFLINE);
+        }
         if self.json {
             json_error(&mut response, &self.sentence())
         } else {
@@ -123,8 +131,23 @@ impl ResponseError for Failure {
     }
 }
 
-/// An error in crates.io's shape, which cargo shows to its user.
-pub fn json_error(response: &mut actix_web::HttpResponseBuilder, detail: &str) -> HttpResponse {
+/// A refusal that needs no cause: one sentence, in crates.io's shape, which cargo shows to its user.
+pub fn refusal(status: StatusCode, detail: &str) -> HttpResponse {
+    json_error(
+        HttpResponse::build(status).insert_header((header::CACHE_CONTROL, "no-store")),
+        detail,
+    )
+}
+
+/// The same as plain text.
+pub fn text_refusal(status: StatusCode, line: &str) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("{line}\n"))
+}
+
+fn json_error(response: &mut actix_web::HttpResponseBuilder, detail: &str) -> HttpResponse {
     response.json(json!({ "errors": [{ "detail": detail }] }))
 }
 

@@ -1,12 +1,15 @@
 //! Pages for people, and the cargo configuration to save.
 
+use std::sync::Arc;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use registry::{CrateName, CrateVersion};
 
 use super::base_url::{BaseUrl, base_url};
-use super::{Shared, views};
+use super::error::text_refusal;
+use super::{Shared, body, views};
 use crate::client_config::client_config;
 use crate::error::{ServeError, chain};
 use crate::search::{SearchRequest, search};
@@ -51,14 +54,24 @@ fn base(request: &HttpRequest, appliance: &Shared) -> BaseUrl {
     })
 }
 
-fn html(status: StatusCode, page: String) -> HttpResponse {
+/// A page, if there is memory for one more; else the client is told to come again.
+fn html(request: &HttpRequest, appliance: &Shared, status: StatusCode, page: String) -> HttpResponse {
+    let share = u32::try_from(page.len() / 1024 + 1).unwrap_or(u32::MAX);
+    let Ok(budget) = Arc::clone(&appliance.pages_kib).try_acquire_many_owned(share) else {
+        log::warn!("a page was refused: too many are being sent to clients that do not read them");
+        return HttpResponse::ServiceUnavailable()
+            .insert_header((header::RETRY_AFTER, "5"))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .content_type("text/plain; charset=utf-8")
+            .body("too many pages are being sent at once; come again in some seconds\n");
+    };
     HttpResponse::build(status)
         .insert_header((header::CONTENT_SECURITY_POLICY, site::CONTENT_SECURITY_POLICY))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .content_type("text/html; charset=utf-8")
-        .body(page)
+        .body(body::page(page.into(), budget, request.version()))
 }
 
 /// Makes a page on a thread where blocking is allowed, since it reads the database and renders text.
@@ -71,7 +84,7 @@ async fn rendered(
     let (own, own_chrome) = (appliance.clone(), chrome.clone());
     let made = tokio::task::spawn_blocking(move || make(&own, own_chrome)).await;
     match made {
-        Ok(Ok((status, page))) => html(status, page),
+        Ok(Ok((status, page))) => html(request, appliance, status, page),
         failed => {
             let why = failed.map_or_else(
                 |panic| panic.to_string(),
@@ -79,7 +92,12 @@ async fn rendered(
             );
             log::error!("failed to make the page {}: {why}", request.path().escape_debug());
             let what = "The page could not be made. The mirror's log says why.";
-            html(StatusCode::INTERNAL_SERVER_ERROR, site::failed(&chrome, 500, what))
+            html(
+                request,
+                appliance,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                site::failed(&chrome, 500, what),
+            )
         }
     }
 }
@@ -167,20 +185,16 @@ pub async fn no_such_page(request: HttpRequest, appliance: Shared) -> HttpRespon
     if request.method().is_safe() && wants_html {
         let chrome = views::chrome(&appliance, &base(&request, &appliance).url);
         return html(
+            &request,
+            &appliance,
             StatusCode::NOT_FOUND,
             site::not_found(&chrome, "There is no such page on this mirror."),
         );
     }
-    let (mut response, line) = if request.path().contains("git") {
-        (
-            HttpResponse::NotFound(),
-            "this mirror does not serve its index over git yet: use the sparse one below /index/\n",
-        )
+    let line = if request.path().split('/').any(|part| part == "git") {
+        "this mirror does not serve its index over git yet: use the sparse one below /index/"
     } else {
-        (
-            HttpResponse::NotFound(),
-            "this is a mirror of crates.io; there is nothing at this address\n",
-        )
+        "this is a mirror of crates.io; there is nothing at this address"
     };
-    response.content_type("text/plain; charset=utf-8").body(line)
+    text_refusal(StatusCode::NOT_FOUND, line)
 }

@@ -19,6 +19,9 @@ use crate::settings::Mode;
 /// How many crates the front page lists as kept last.
 const RECENT: u32 = 8;
 
+/// How many versions a page lists, newest first; some crates have thousands.
+const MAX_VERSIONS: usize = 500;
+
 /// What surrounds every page, for a visitor who came by `base_url`.
 pub fn chrome(appliance: &Appliance, base_url: &str) -> Chrome {
     let mode = match appliance.mode() {
@@ -193,7 +196,7 @@ pub fn krate(
     let newest = details.as_ref().map(|details| details.newest.row.name.clone());
     let spelled = newest.unwrap_or_else(|| name.clone());
     let kept = details.map(|details| details.versions).unwrap_or_default();
-    let versions = version_lines(appliance, &spelled, &kept)?;
+    let mut versions = version_lines(appliance, &spelled, &kept)?;
     let wanted = version
         .map(ToString::to_string)
         .or_else(|| shown.as_ref().map(|shown| shown.row.version.to_string()));
@@ -202,11 +205,13 @@ pub fn krate(
         None => versions.iter().find(|line| !line.yanked).or(versions.first()),
     };
     let Some(this) = this.cloned() else { return Ok(None) };
+    let more_versions = versions.len().saturating_sub(MAX_VERSIONS);
+    versions.truncate(MAX_VERSIONS);
     Ok(Some(site::krate(&page(
         chrome,
         spelled.to_string(),
         this,
-        versions,
+        (versions, more_versions),
         shown,
     ))))
 }
@@ -215,7 +220,7 @@ fn page(
     chrome: Chrome,
     name: String,
     this: VersionLine,
-    versions: Vec<VersionLine>,
+    (versions, more_versions): (Vec<VersionLine>, usize),
     shown: Option<VersionDetails>,
 ) -> Krate {
     let manifest = match shown.map(|shown| shown.manifest) {
@@ -243,6 +248,7 @@ fn page(
         links: manifest.links,
         features: manifest.features.into_iter().collect(),
         versions,
+        more_versions,
         this_version: this,
     }
 }

@@ -176,10 +176,12 @@ impl Settings {
         if layers.get("access").text != "public" {
             return Err(wrong(&layers, "access", "only `public` exists so far".to_owned()));
         }
-        let log = environment
-            .get("RUST_LOG")
-            .unwrap_or(&layers.get("log").text)
-            .to_owned();
+        let log = read(&layers, "log", |text| {
+            match env_filter::Builder::new().try_parse(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(cause) => Err(cause.to_string()),
+            }
+        })?;
         Ok(Self {
             data_dir: read(&layers, "data_dir", |text| match text {
                 "" => Err("it should name a directory".to_owned()),
@@ -212,7 +214,10 @@ impl Settings {
             },
             sparse_max_age: read(&layers, "index.sparse_max_age", value::duration)?,
             removal_grace: read(&layers, "index.removal_grace", value::duration)?,
-            max_file_bytes: read(&layers, "cache.max_file_size", value::size_bytes)?,
+            max_file_bytes: read(&layers, "cache.max_file_size", |text| match value::size_bytes(text)? {
+                size if size < 1024 => Err("no crate file is that small: it should be at least 1KiB".to_owned()),
+                size => Ok(size),
+            })?,
             min_free_bytes: read(&layers, "cache.min_free", value::size_bytes)?,
             log,
             environment,
@@ -299,15 +304,30 @@ fn upstream(layers: &Layers) -> Result<Upstream, SettingsError> {
         sparse: optional(layers, "upstream.sparse", sparse_base)?,
         git: optional(layers, "upstream.git", git_address)?,
         download: optional(layers, "upstream.download", |text| {
-            registry::DownloadTemplate::parse(text).map_err(|cause| cause.to_string())
+            registry::DownloadTemplate::parse(text).map_err(|cause| match cause {
+                registry::Error::ConfigJson { why } => why.replacen("its `dl` ", "it ", 1),
+                other => other.to_string(),
+            })
         })?,
         token,
         ca_file: optional(layers, "upstream.ca_file", |path| match std::fs::metadata(path) {
-            Ok(found) if found.is_file() => Ok(PathBuf::from(path)),
+            Ok(found) if found.is_file() => match upstream_http::check_ca_file(path.as_ref()) {
+                Ok(()) => Ok(PathBuf::from(path)),
+                Err(cause) => Err(cause.to_string()),
+            },
             Ok(_) => Err("it is not a file".to_owned()),
             Err(cause) => Err(cause.to_string()),
         })?,
-        proxy: optional(layers, "upstream.proxy", |text| Ok(text.to_owned()))?,
+        proxy: optional(layers, "upstream.proxy", |text| {
+            let proxy = upstream_http::ProxyConfig {
+                setting: Some(text.to_owned()),
+                ..Default::default()
+            };
+            proxy
+                .check()
+                .map(|()| text.to_owned())
+                .map_err(|cause| cause.to_string())
+        })?,
     })
 }
 

@@ -122,6 +122,10 @@ fn errors_name_key_value_and_source() {
         ("INDEX__SYNC_INTERVAL", "0s"),
         ("INDEX__SERVE_PARTIAL", "1"),
         ("GIT__MAX_WANTS", "0"),
+        ("UPSTREAM__PROXY", "foo:bar:baz"),
+        ("UPSTREAM__PROXY", "socks5://x:1"),
+        ("LOG", "garbage==x"),
+        ("CACHE__MAX_FILE_SIZE", "0"),
     ] {
         let variable = format!("MIRROR_{key}");
         let text = message(load(&[(&variable, bad)], &[]));
@@ -138,6 +142,14 @@ fn what_kubernetes_says_of_a_service_is_no_setting() {
     ];
     assert!(load(&links, &[]).is_ok());
     assert!(load(&[("MIRROR_PORT", "8080")], &[]).is_err());
+}
+
+#[test]
+fn a_download_address_that_does_not_do_is_not_blamed_on_upstream() {
+    let text = load(&[("MIRROR_UPSTREAM__DOWNLOAD", "ftp://x")], &[])
+        .unwrap_err()
+        .to_string();
+    assert!(!text.contains("config.json") && text.contains("http"), "{text}");
 }
 
 #[test]

@@ -75,6 +75,21 @@ pub fn listen(text: &str) -> Result<Vec<SocketAddr>, Wrong> {
     text.split(',').map(read).collect()
 }
 
+/// What stands first in the mirror's own addresses; a `public_url` whose path began so would hide them.
+const ROUTES: [&str; 11] = [
+    "index",
+    "git",
+    "api",
+    "assets",
+    "crates",
+    "search",
+    "status",
+    "help",
+    "config.toml",
+    "healthz",
+    "readyz",
+];
+
 /// The address that clients reach the mirror by: http or https, a host, perhaps a port and a path; no slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl(String);
@@ -104,7 +119,14 @@ impl FromStr for PublicUrl {
             .ok_or_else(wrong)?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-        if authority(host).is_err() || !path.chars().all(plain) || path.split('/').any(|part| part == "..") {
+        let odd = |part: &str| matches!(part, "" | "." | "..");
+        let first = path.split('/').next().unwrap_or_default();
+        if ROUTES.contains(&first) {
+            return Err(format!(
+                "its path begins with `/{first}`, which is one of the mirror's own"
+            ));
+        }
+        if authority(host).is_err() || !path.chars().all(plain) || (!path.is_empty() && path.split('/').any(odd)) {
             return Err(wrong());
         }
         Ok(Self(url.to_owned()))
@@ -267,6 +289,10 @@ mod tests {
             "http://h/#f",
             "http://h/a b",
             "http://h/../x",
+            "http://h//x",
+            "http://h/./x",
+            "http://h/index",
+            "http://h/api/x",
         ] {
             assert!(bad.parse::<PublicUrl>().is_err(), "{bad:?} was taken");
         }
