@@ -7,8 +7,8 @@ use awc::{
     http::{
         Version,
         header::{
-            CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED, RETRY_AFTER,
-            TRANSFER_ENCODING,
+            CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED,
+            RETRY_AFTER, TRANSFER_ENCODING,
         },
     },
 };

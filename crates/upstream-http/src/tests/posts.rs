@@ -21,7 +21,8 @@ fn echoing() -> Server {
             while let Some(head) = read_head(&mut io) {
                 let field = |name: &str| {
                     let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
-                    line.and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_owned())
+                    line.and_then(|line| line.split_once(": "))
+                        .map(|(_, value)| value.to_owned())
                 };
                 let length: usize = field("content-length:").map_or(0, |length| length.parse().unwrap());
                 let mut body = vec![0; length];
@@ -40,9 +41,15 @@ fn echoing() -> Server {
     )
 }
 
-async fn post(client: &UpstreamHttp, server: &Server, body: &'static [u8]) -> Result<(u16, Option<String>, String), Error> {
+async fn post(
+    client: &UpstreamHttp,
+    server: &Server,
+    body: &'static [u8],
+) -> Result<(u16, Option<String>, String), Error> {
     let request = Request::get(server.url("/git-upload-pack"), LIMIT);
-    let response = client.post(request, "application/x-a", Bytes::from_static(body)).await?;
+    let response = client
+        .post(request, "application/x-a", Bytes::from_static(body))
+        .await?;
     let (status, kind) = (response.status, response.content_type.clone());
     let text = String::from_utf8(response.body.collect(LIMIT).await?.to_vec()).unwrap();
     Ok((status, kind, text))
