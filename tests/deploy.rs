@@ -12,9 +12,10 @@ use testkit::MirrorProcess;
 
 const MIRROR: &str = env!("CARGO_BIN_EXE_mirror");
 /// What programs are told at an address that is no route.
-const NO_ROUTE: [&str; 3] = [
+const NO_ROUTE: [&str; 4] = [
     "nothing at this address",
-    "does not serve its index over git",
+    "this mirror's index over git is at",
+    "no dumb HTTP",
     "does not have this part",
 ];
 
@@ -253,7 +254,14 @@ fn commands_and_flags_are_those_of_the_binary() {
                 .find(|word| !word.starts_with('-'))
                 .copied()
                 .unwrap_or_default();
-            let help = mirror(&[command, "--help"]);
+            // what `config` shows is a command of its own
+            let within = words.get(1).filter(|_| command == "config");
+            let asked: Vec<&str> = [Some(&command), within, Some(&"--help")]
+                .into_iter()
+                .flatten()
+                .copied()
+                .collect();
+            let help = mirror(&asked);
             assert!(
                 help.status.success(),
                 "{path} has `mirror {line}`: there is no such command"
@@ -278,6 +286,8 @@ fn commands_and_flags_are_those_of_the_binary() {
         "refresh",
         "evict",
         "config",
+        "sync",
+        "verify",
     ] {
         assert!(
             tried.contains(command),
@@ -324,13 +334,21 @@ fn routes_and_metrics_that_are_named_are_served() {
             let end = route
                 .find(|c: char| c.is_whitespace() || "\"`)".contains(c))
                 .unwrap_or(route.len());
-            let filled = filled_in(&route[..end]);
+            let mut filled = filled_in(&route[..end]);
+            // the address of a git repository is where its clients begin
+            if filled.ends_with("/git/index") {
+                filled += "/info/refs?service=git-upload-pack";
+            }
             assert!(is_route(&filled), "{path} names {filled}, which is no route");
             routes += 1;
         }
         // an upstream success is read only after there was one
         for name in words(&text, "mirror_", |c| c.is_ascii_lowercase() || c == '_') {
-            let known = metrics.contains(&format!("\n{name} ")) || name == "mirror_upstream_success_age_seconds";
+            let after_success = [
+                "mirror_upstream_success_age_seconds",
+                "mirror_follow_success_age_seconds",
+            ];
+            let known = metrics.contains(&format!("\n{name} ")) || after_success.contains(&name);
             assert!(known, "{path} names {name}, which is no metric");
             readings += 1;
         }

@@ -123,6 +123,12 @@ impl Appliance {
         public.map_or_else(|| self.settings.local_url(), ToString::to_string)
     }
 
+    /// Packs that are being sent to git clients, or about to be.
+    pub fn packs_under_way(&self) -> usize {
+        let most = self.settings.git.clones_at_once;
+        most.saturating_sub(self.git_clones.available_permits())
+    }
+
     /// Where everything is kept.
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()

@@ -151,7 +151,14 @@ pub enum Command {
 pub enum ConfigCommand {
     /// The .cargo/config.toml that uses this mirror
     #[command(after_help = "Example: mirror config client --public-url http://mirror.office:8080")]
-    Client,
+    Client {
+        /// For an index over git
+        #[arg(long)]
+        git: bool,
+        /// For cargo before 1.68, which knows an index over git only
+        #[arg(long, conflicts_with = "git")]
+        old: bool,
+    },
     /// Every setting in force, and where it came from
     #[command(after_help = "Example: MIRROR_LOG=debug mirror config show")]
     Show,

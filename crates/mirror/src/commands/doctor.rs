@@ -14,7 +14,7 @@ use crate::control::{self, ask};
 use crate::data_dir::check_format;
 use crate::error::chain;
 use crate::free_space::{file_system, free_bytes};
-use crate::settings::Settings;
+use crate::settings::{Follow, Settings};
 
 /// A clock before this is wrong: the day this was written, in Unix seconds.
 const NOT_BEFORE: u64 = 1_795_132_800;
@@ -30,7 +30,10 @@ pub fn doctor(settings: Settings) -> Ended {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(upstream(&mut report, &settings));
+    runtime.block_on(async {
+        upstream(&mut report, &settings).await;
+        upstream_git(&mut report, &settings).await;
+    });
     let problems = report.problems;
     let verdict = match problems {
         0 => "no problem found\n".to_owned(),
@@ -174,7 +177,9 @@ async fn upstream(report: &mut Report, settings: &Settings) {
         .as_deref()
         .and_then(|token| upstream_http::Token::new(token).ok());
     client.trust(url.authority().clone(), token.clone());
-    probe(report, &client, url.clone()).await;
+    if let Some((_, outcome)) = probe(report, &client, url.clone()).await {
+        report.result("answer", outcome);
+    }
     let config = match config_json(&client, url.clone()).await {
         Ok(config) => config,
         Err(why) => return report.problem("config.json", why),
@@ -184,8 +189,46 @@ async fn upstream(report: &mut Report, settings: &Settings) {
     one_fetch(report, settings, &client, &template, &url).await;
 }
 
-async fn probe(report: &mut Report, client: &UpstreamHttp, url: UpstreamUrl) {
-    let Ok(probe) = client.probe(url).await else { return };
+/// The repository that the whole index is followed from. While nobody needs it, one that cannot be reached is a fact.
+async fn upstream_git(report: &mut Report, settings: &Settings) {
+    report.section("Upstream over git");
+    let source = &settings.layers.get("upstream.git").source;
+    let Some(base) = &settings.upstream.git else {
+        return report.fact("git index", format!("none (from {source})"));
+    };
+    report.fact("git index", format!("{base} (from {source})"));
+    let follow = settings.layers.get("index.follow");
+    report.fact("followed", format!("{} (from {})", follow.text, follow.source));
+    let client = match upstream_client(settings) {
+        Ok(client) => client,
+        Err(error) => return report.problem("client", chain(&*error)),
+    };
+    let Ok(url) = format!("{base}/info/refs?service=git-upload-pack").parse::<UpstreamUrl>() else {
+        return report.problem("git index", "this is no address that can be asked");
+    };
+    let token = settings.upstream.token.as_deref();
+    let token = token.and_then(|token| upstream_http::Token::new(token).ok());
+    client.trust(url.authority().clone(), token);
+    let Some((status, outcome)) = probe(report, &client, url).await else {
+        return;
+    };
+    let outcome = match status {
+        Some(200) | None => outcome,
+        Some(_) => outcome.and_then(|answer| Err(format!("{answer} where a git repository answers 200"))),
+    };
+    match outcome {
+        Err(why) if settings.follow != Follow::Always => report.fact("answer", format!("none that can be used: {why}")),
+        outcome => report.result("answer", outcome),
+    }
+}
+
+/// How `url` is reached, as facts; what it answers is the caller's to judge: its status, and that or the failure in words.
+async fn probe(
+    report: &mut Report,
+    client: &UpstreamHttp,
+    url: UpstreamUrl,
+) -> Option<(Option<u16>, Result<String, String>)> {
+    let probe = client.probe(url).await.ok()?;
     let addresses: Vec<String> = probe.addresses.iter().map(ToString::to_string).collect();
     report.fact(
         "resolves to",
@@ -204,10 +247,11 @@ async fn probe(report: &mut Report, client: &UpstreamHttp, url: UpstreamUrl) {
         report.fact("certificate issuer", issuer);
     }
     report.fact("protocol", probe.protocol.as_deref().unwrap_or("http/1.1"));
+    let status = probe.outcome.as_ref().ok().copied();
     let outcome = probe
         .outcome
         .map(|status| format!("status {status} in {:.0?}", probe.took));
-    report.result("answer", outcome.map_err(|error| chain(&error)));
+    Some((status, outcome.map_err(|error| chain(&error))))
 }
 
 async fn config_json(client: &UpstreamHttp, url: UpstreamUrl) -> Result<UpstreamConfig, String> {

@@ -6,11 +6,11 @@ mod search;
 mod serve;
 mod sync;
 
-pub use sync::{SyncProgress, differences_text, synced_text};
+pub use sync::{SyncProgress, differences_text, synced_text, words};
 
 use crate::appliance::StartError;
 use crate::cli::{Cli, Command, ConfigCommand};
-use crate::client_config::client_config;
+use crate::client_config::{client_config, git_client_config, older_client_config};
 use crate::settings::{Settings, show};
 
 /// How a command ended: `Ok(true)` is success, `Ok(false)` a failure that was reported already.
@@ -21,12 +21,16 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
     match &cli.command {
         Command::Serve => serve::serve(settings),
         Command::Config(ConfigCommand::Show) => say(&show(&settings)),
-        Command::Config(ConfigCommand::Client) => {
+        Command::Config(ConfigCommand::Client { git, old }) => {
             let base = settings
                 .public_url
                 .as_ref()
                 .map_or_else(|| settings.local_url(), ToString::to_string);
-            say(&client_config(&base))
+            say(&match (git, old) {
+                (true, _) => git_client_config(&base),
+                (_, true) => older_client_config(&base),
+                _ => client_config(&base),
+            })
         }
         Command::Sync => sync::sync(settings),
         Command::Verify { .. } => sync::verify_against_upstream(settings),

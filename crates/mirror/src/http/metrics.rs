@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
+use index_sync::{FollowStatus, PackLogState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -31,6 +32,8 @@ impl Collector for Readings {
         let out = &mut encoder;
         self.crate_files(out)?;
         self.index(out)?;
+        self.following(out)?;
+        self.git(out)?;
         self.connections(out)
     }
 }
@@ -161,6 +164,69 @@ impl Readings {
             )?;
         }
         Ok(())
+    }
+
+    fn following(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.0.index.follow_status();
+        let of = |read: fn(&FollowStatus) -> u64| status.as_ref().map_or(0, read);
+        gauge(
+            out,
+            "index_whole",
+            "1 once the whole index has come from upstream's git repository",
+            of(|status| status.synced.into()),
+        )?;
+        gauge(
+            out,
+            "follow_failing",
+            "1 while the last round of following upstream's git repository failed",
+            of(|status| status.last_error.is_some().into()),
+        )?;
+        counter(
+            out,
+            "follow_rounds",
+            "Rounds of following that went well",
+            of(|status| status.rounds),
+        )?;
+        counter(
+            out,
+            "follow_unreadable_files",
+            "Files of upstream's git repository with lines that could not be read",
+            of(|status| status.unreadable_files),
+        )?;
+        if let Some(success) = status.and_then(|status| status.last_success) {
+            gauge(
+                out,
+                "follow_success_age_seconds",
+                "Since a round of following went well",
+                success.elapsed().unwrap_or_default().as_secs(),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn git(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let bytes = match self.0.index.pack_log() {
+            Some(PackLogState::Ready(log)) => Some(log.view().payload_bytes()),
+            _ => None,
+        };
+        gauge(
+            out,
+            "git_ready",
+            "1 while the pack log is there to serve git clients from",
+            bytes.is_some().into(),
+        )?;
+        gauge(
+            out,
+            "git_pack_log_bytes",
+            "Objects in the pack log, deflated",
+            bytes.unwrap_or(0),
+        )?;
+        gauge(
+            out,
+            "git_packs_running",
+            "Packs being sent to git clients, or about to be",
+            self.0.packs_under_way() as u64,
+        )
     }
 
     fn connections(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -117,16 +117,8 @@ async fn status(request: HttpRequest, appliance: Shared) -> HttpResponse {
 }
 
 async fn help(request: HttpRequest, appliance: Shared) -> HttpResponse {
-    rendered(&request, &appliance, |_, chrome| {
-        let config_toml = client_config(&chrome.base_url);
-        Ok((
-            StatusCode::OK,
-            site::help(&site::Help {
-                chrome,
-                config_toml,
-                older_config_toml: None,
-            }),
-        ))
+    rendered(&request, &appliance, |appliance, chrome| {
+        Ok((StatusCode::OK, views::help(appliance, chrome)))
     })
     .await
 }
@@ -192,7 +184,7 @@ pub async fn no_such_page(request: HttpRequest, appliance: Shared) -> HttpRespon
         );
     }
     let line = if request.path().split('/').any(|part| part == "git") {
-        "this mirror does not serve its index over git yet: use the sparse one below /index/"
+        "there is nothing at this address; this mirror's index over git is at /git/index, the sparse one below /index/"
     } else {
         "this is a mirror of crates.io; there is nothing at this address"
     };

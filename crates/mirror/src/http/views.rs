@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use index_sync::TreeFile;
+use index_sync::{FollowPhase, PackLogState, TreeFile};
 use metadata_db::{DependencyKind, KeptRow, Manifest, ManifestState, VersionDetails};
 use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};
 use site::{CacheState, Chrome, CrateLine, Group, Home, IndexState, Krate, Row, Status, VersionLine};
 
 use crate::appliance::Appliance;
-use crate::client_config::client_config;
+use crate::client_config::{client_config, older_client_config};
 use crate::clock::unix_now;
+use crate::commands;
 use crate::error::ServeError;
 use crate::free_space::{file_system, free_bytes};
 use crate::search::{Found, SearchRequest};
-use crate::settings::Mode;
+use crate::settings::{Follow, Mode};
 
 /// How many crates the front page lists as kept last.
 const RECENT: u32 = 8;
@@ -54,6 +55,28 @@ pub fn home(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeError>
         index,
         chrome,
     }))
+}
+
+/// The page that says how to use the mirror.
+pub fn help(appliance: &Appliance, chrome: Chrome) -> String {
+    let host = chrome.base_url.split("//").nth(1);
+    let host = host.map(|rest| rest.split('/').next().unwrap_or_default());
+    let served = serves_git(appliance) && appliance.git_client(host).is_ok();
+    site::help(&site::Help {
+        config_toml: client_config(&chrome.base_url),
+        older_config_toml: served.then(|| older_client_config(&chrome.base_url)),
+        chrome,
+    })
+}
+
+/// Whether git clients get an index, at once or after they have waited for it.
+fn serves_git(appliance: &Appliance) -> bool {
+    let settings = &appliance.settings;
+    let (git, sparse) = (&settings.upstream.git, &settings.upstream.sparse);
+    let alone = appliance.mode() == Mode::Offline || git.is_none() && sparse.is_none();
+    let follows = git.is_some() && settings.follow != Follow::Never;
+    let synced = appliance.index.follow_status().is_some_and(|status| status.synced);
+    alone || follows || synced || settings.serve_partial
 }
 
 fn ago(unix: i64) -> Option<Duration> {
@@ -149,6 +172,7 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
     };
     let mut groups = vec![
         group("Index", index_rows),
+        group("Index over git", git_rows(appliance)),
         group("Cache", cache_rows),
         group("Connections", connection_rows),
     ];
@@ -158,6 +182,60 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         groups.insert(0, group("Not ready", rows));
     }
     Ok(site::status(&Status { chrome, groups }))
+}
+
+/// How following goes, and what git clients can have.
+fn git_rows(appliance: &Appliance) -> Vec<Row> {
+    let mut rows = vec![Row::new(
+        "Followed from",
+        match appliance.settings.layers.get("upstream.git").text.as_str() {
+            "" => "nothing".to_owned(),
+            given => given.to_owned(),
+        },
+    )];
+    if let Some(status) = appliance.index.follow_status() {
+        let now = match status.phase {
+            FollowPhase::Waiting => "waiting until somebody wants it and the mode allows it".to_owned(),
+            FollowPhase::Idle => "between two rounds".to_owned(),
+            _ => commands::words(&status),
+        };
+        let seconds = |at: SystemTime| at.elapsed().unwrap_or_default().as_secs();
+        let success = status.last_success.map(|at| format!("{} s ago", seconds(at)));
+        let error = status
+            .last_error
+            .map(|(at, why)| format!("{why} ({} s ago)", seconds(at)));
+        rows.extend([
+            Row::new("Now", now),
+            Row::new("The whole index is here", yes_or_no(status.synced)),
+            Row::new(
+                "Last good round",
+                success.unwrap_or_else(|| "none since the start".to_owned()),
+            ),
+            Row::new("Last error of a round", error.unwrap_or_else(|| "none".to_owned())),
+            Row::new("Good rounds since the start", status.rounds.to_string()),
+            Row::new(
+                "Files with unreadable lines since the start",
+                status.unreadable_files.to_string(),
+            ),
+        ]);
+    }
+    rows.extend([
+        Row::new("Served to git clients", yes_or_no(serves_git(appliance))).with_note("/git/index"),
+        Row::new(
+            "Pack log",
+            match appliance.index.pack_log() {
+                Some(PackLogState::Ready(log)) => format!("{} bytes", log.view().payload_bytes()),
+                Some(PackLogState::Building { percent }) => format!("being made, {percent} %"),
+                None => "none".to_owned(),
+            },
+        ),
+        Row::new("Packs being sent", appliance.packs_under_way().to_string()),
+    ]);
+    rows
+}
+
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
 }
 
 /// The page of results.
