@@ -1,5 +1,6 @@
 //! A git repository over http on 127.0.0.1, served by `git http-backend`.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use tempfile::TempDir;
 
+use crate::BuiltCrate;
 use crate::command;
 use crate::git::git_ok;
 use crate::http::{Head, read_head};
@@ -102,6 +104,32 @@ impl GitUpstream {
         git_ok(&dir, &["add", "-A"]);
         git_ok(&dir, &["commit", "-q", "--allow-empty", "-m", "change"]);
         self.head()
+    }
+
+    /// Commits a `config.json` with this `dl`, the lines of these crates, and so many further index files, `fi/ll/filler-0000` and on,
+    /// that nobody builds with. Gives the commit's id.
+    pub fn commit_index(&self, dl: &str, crates: &[BuiltCrate], fillers: usize) -> String {
+        let mut index = BTreeMap::from([("config.json".to_owned(), format!("{{\"dl\":\"{dl}\"}}\n"))]);
+        for krate in crates {
+            let file = index.entry(krate.index_path()).or_default();
+            file.push_str(&format!("{}\n", krate.index_line));
+        }
+        for number in 0..fillers {
+            index.insert(format!("fi/ll/filler-{number:04}"), Self::filler(number, 1));
+        }
+        let files = index.iter().map(|(path, text)| (path.as_str(), Some(text.as_str())));
+        self.commit(&files.collect::<Vec<_>>())
+    }
+
+    /// The index file of `filler-NUMBER` with so many versions.
+    pub fn filler(number: usize, versions: usize) -> String {
+        let line = |minor| {
+            let checksum = format!("{number:032x}{minor:032x}");
+            format!(
+                "{{\"name\":\"filler-{number:04}\",\"vers\":\"0.{minor}.0\",\"deps\":[],\"cksum\":\"{checksum}\",\"features\":{{}},\"yanked\":false}}\n"
+            )
+        };
+        (0..versions).map(line).collect()
     }
 
     /// The newest commit's id.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::MirrorProcess;
-use crate::{FakeUpstream, command};
+use crate::{FakeUpstream, GitUpstream, ReservedPort, command};
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -24,9 +24,11 @@ pub(super) struct Settings {
     data_dir: Option<PathBuf>,
     /// Empty means none: a test must never reach for the real one.
     upstream: String,
+    upstream_git: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
     open_files: Option<u32>,
+    port: Option<ReservedPort>,
 }
 
 impl MirrorBuilder {
@@ -36,9 +38,11 @@ impl MirrorBuilder {
             home: tempfile::tempdir().expect("the machine has room for a directory"),
             data_dir: None,
             upstream: String::new(),
+            upstream_git: String::new(),
             args: Vec::new(),
             env: Vec::new(),
             open_files: None,
+            port: None,
         })
     }
 
@@ -56,6 +60,19 @@ impl MirrorBuilder {
     /// The upstream that it mirrors, by the value of `upstream.sparse`.
     pub fn upstream_sparse(mut self, url: &str) -> Self {
         url.clone_into(&mut self.0.upstream);
+        self
+    }
+
+    /// The git upstream that it follows once somebody wants the whole index. Without this it has none.
+    pub fn upstream_git(mut self, upstream: &GitUpstream) -> Self {
+        self.0.upstream_git = upstream.url();
+        self
+    }
+
+    /// Listens on a port that is chosen now and stays the same over restarts. A git index names its own address, so its clients
+    /// are served only by a mirror that knows it.
+    pub fn own_port(mut self) -> Self {
+        self.0.port = Some(ReservedPort::new());
         self
     }
 
@@ -121,6 +138,7 @@ impl Settings {
             .current_dir(self.home.path())
             .env("MIRROR_DATA_DIR", self.data_dir())
             .env("MIRROR_UPSTREAM__SPARSE", &self.upstream)
+            .env("MIRROR_UPSTREAM__GIT", &self.upstream_git)
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -133,7 +151,8 @@ impl Settings {
         let named = |arg: &String| arg.starts_with("--listen");
         let in_env = |(name, _): &(String, String)| name == "PORT" || name == "MIRROR_LISTEN";
         if !self.args.iter().any(named) && !self.env.iter().any(in_env) {
-            command.args(["--listen", "127.0.0.1:0"]);
+            let own = self.port.as_ref().map(ReservedPort::authority);
+            command.args(["--listen", own.as_deref().unwrap_or("127.0.0.1:0")]);
         }
         command.args(&self.args);
         command

@@ -1,0 +1,263 @@
+//! Following upstream's git repository: what is served before, during, after and without it; what a stopped or killed mirror makes of
+//! what it finds.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use testkit::{
+    CrateBuilder, FakeUpstream, GitUpstream, MirrorBuilder, MirrorProcess, eventually, git, git_ok, said, text_of,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const FILLERS: usize = 300;
+
+fn mirror(upstream: &GitUpstream) -> MirrorBuilder {
+    MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
+        .upstream_git(upstream)
+        .own_port()
+}
+
+/// An index of fillers and one crate, by both protocols.
+fn upstreams() -> (FakeUpstream, GitUpstream) {
+    let (sparse, git) = (FakeUpstream::start(), GitUpstream::start());
+    let krate = CrateBuilder::new("word", "1.0.0").build();
+    sparse.add(&krate);
+    git.commit_index(&format!("{}/dl", sparse.base_url()), &[krate], FILLERS);
+    (sparse, git)
+}
+
+fn repository(mirror: &MirrorProcess) -> PathBuf {
+    mirror.data_dir().join("index.git")
+}
+
+/// Runs a command and gives what it printed.
+fn run_ok(mirror: &MirrorProcess, args: &[&str]) -> String {
+    let output = mirror.run(args);
+    assert!(output.status.success(), "{args:?}: {}\n{}", said(&output), mirror.log());
+    text_of(&output).0
+}
+
+/// The commits that a clone has, which must be whole and what is published.
+fn clone_and_check(mirror: &MirrorProcess) {
+    let home = tempfile::tempdir().unwrap();
+    git_ok(home.path(), &["clone", "-q", &mirror.url("/git/index"), "clone"]);
+    let clone = home.path().join("clone");
+    git_ok(&clone, &["fsck", "--strict", "--full"]);
+    assert_eq!(
+        git_ok(&clone, &["rev-parse", "HEAD"]),
+        git_ok(&repository(mirror), &["rev-parse", "refs/heads/master"])
+    );
+}
+
+fn index_requests(upstream: &FakeUpstream) -> usize {
+    let requests = upstream.requests();
+    requests
+        .iter()
+        .filter(|request| request.path.starts_with("/index/") && request.path != "/index/config.json")
+        .count()
+}
+
+#[test]
+fn a_sync_by_command_brings_the_whole_tree_and_sparse_then_asks_nobody() {
+    let (sparse, git) = upstreams();
+    let mirror = mirror(&git).upstream(&sparse).start();
+    let said = run_ok(&mirror, &["sync"]);
+    assert!(
+        said.contains(&git.head()) && said.contains("This was the index"),
+        "{said}"
+    );
+    assert!(said.contains("0 crate files"), "{said}");
+    let published = git_ok(&repository(&mirror), &["log", "-1", "--format=%B", "master"]);
+    assert!(
+        published.contains(&format!("Upstream-Commit: {}", git.head())),
+        "{published}"
+    );
+    sparse.clear_log();
+    for number in [0, 7, 299] {
+        let reply = mirror.get(&format!("/index/fi/ll/filler-{number:04}"));
+        assert_eq!(reply.text(), GitUpstream::filler(number, 1));
+    }
+    assert_eq!(mirror.get("/index/wo/rd/word").status, 200);
+    assert_eq!(index_requests(&sparse), 0, "{:?}", sparse.requests());
+
+    git.commit(&[
+        ("fi/ll/filler-0007", Some(&GitUpstream::filler(7, 2))),
+        ("fi/ll/filler-0008", None),
+    ]);
+    let said = run_ok(&mirror, &["sync"]);
+    assert!(said.contains("2 files changed"), "{said}");
+    let reply = mirror.get("/index/fi/ll/filler-0007");
+    assert_eq!(reply.text(), GitUpstream::filler(7, 2));
+    assert_eq!(mirror.get("/index/fi/ll/filler-0008").status, 404);
+    let before = git_ok(&repository(&mirror), &["rev-parse", "master^{tree}"]);
+    git.squash();
+    git.prune();
+    run_ok(&mirror, &["sync"]);
+    assert_eq!(git_ok(&repository(&mirror), &["rev-parse", "master^{tree}"]), before);
+    let verified = run_ok(&mirror, &["verify", "--against-upstream"]);
+    assert!(verified.contains("config.json alone"), "{verified}");
+    clone_and_check(&mirror);
+}
+
+#[test]
+fn a_sync_without_a_server_is_served_by_the_next_one_also_offline() {
+    let (_, git) = upstreams();
+    let data = tempfile::tempdir().unwrap();
+    let builder = mirror(&git).data_dir(data.path());
+    let synced = builder.run(&["sync"]);
+    assert!(synced.status.success(), "{}", said(&synced));
+    let verified = builder.run(&["verify", "--against-upstream"]);
+    assert!(verified.status.success(), "{}", said(&verified));
+    let requests = git.requests();
+    let mirror = builder.arg("--offline").start();
+    clone_and_check(&mirror);
+    assert_eq!(
+        mirror.get("/index/fi/ll/filler-0299").text(),
+        GitUpstream::filler(299, 1)
+    );
+    assert_eq!(mirror.get("/index/ab/se/absent").status, 404);
+    let refused = mirror.run(&["sync"]);
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert_eq!(git.requests(), requests, "offline asks nobody");
+}
+
+#[test]
+fn while_upstream_is_down_sparse_goes_on_and_git_clients_are_told() {
+    let (sparse, git) = upstreams();
+    git.refuse(true);
+    let mirror = mirror(&git).upstream(&sparse).start();
+    let home = tempfile::tempdir().unwrap();
+    let url = mirror.url("/git/index");
+    let refused = std::thread::scope(|scope| {
+        let client = scope.spawn(|| testkit::git(home.path(), &["clone", &url, "clone"]));
+        let asked = eventually(PATIENCE, || (git.requests() > 0).then_some(()));
+        asked.expect("a git client makes the mirror follow");
+        assert_eq!(mirror.get("/index/wo/rd/word").status, 200);
+        assert_eq!(mirror.get("/readyz").status, 200);
+        client.join().unwrap()
+    });
+    let (_, why) = text_of(&refused);
+    assert!(!refused.status.success() && why.contains("not here yet"), "{why}");
+    let synced = mirror.run(&["sync"]);
+    assert!(!synced.status.success(), "{}", said(&synced));
+    assert!(text_of(&synced).1.contains("503"), "{}", said(&synced));
+
+    git.refuse(false);
+    run_ok(&mirror, &["sync"]);
+    clone_and_check(&mirror);
+    git.refuse(true);
+    assert!(!mirror.run(&["sync"]).status.success());
+    clone_and_check(&mirror);
+}
+
+#[test]
+fn a_pack_log_that_is_cut_damaged_or_gone_is_made_anew() {
+    let (_, git) = upstreams();
+    let mut mirror = mirror(&git).start();
+    run_ok(&mirror, &["sync"]);
+    let home = tempfile::tempdir().unwrap();
+    git_ok(home.path(), &["clone", "-q", &mirror.url("/git/index"), "old"]);
+    let old = home.path().join("old");
+    git.commit(&[("fi/ll/filler-0007", Some(&GitUpstream::filler(7, 2)))]);
+    run_ok(&mirror, &["sync"]);
+    let log = mirror.data_dir().join("pack-log");
+    let files = || -> BTreeSet<PathBuf> {
+        let entries = fs::read_dir(&log).into_iter().flatten();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .collect()
+    };
+    assert!(!files().is_empty());
+    let cut = |part: fn(u64) -> u64| {
+        for path in files() {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(part(file.metadata().unwrap().len())).unwrap();
+        }
+    };
+    let flip = |at: fn(usize) -> usize| {
+        for path in files() {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = at(bytes.len());
+            bytes.get_mut(at).map(|byte| *byte ^= 0x55);
+            fs::write(path, bytes).unwrap();
+        }
+    };
+    let harms: [(&str, &dyn Fn()); 7] = [
+        ("deleted", &|| fs::remove_dir_all(&log).unwrap()),
+        ("emptied", &|| cut(|_| 0)),
+        ("halved", &|| cut(|size| size / 2)),
+        ("cut by a byte", &|| cut(|size| size.saturating_sub(1))),
+        ("damaged at the start", &|| flip(|_| 0)),
+        ("damaged in the middle", &|| flip(|size| size / 2)),
+        ("damaged at the end", &|| flip(|size| size.saturating_sub(1))),
+    ];
+    for (harm, inflict) in harms {
+        mirror.terminate();
+        inflict();
+        mirror.restart();
+        // a client that is cut off by damage found while it is served comes again
+        let right = eventually(PATIENCE, || {
+            let fresh = tempfile::tempdir().unwrap();
+            let clone = testkit::git(fresh.path(), &["clone", "-q", &mirror.url("/git/index"), "new"]);
+            clone.status.success().then_some(())
+        });
+        right.unwrap_or_else(|| panic!("{harm}: nothing comes"));
+        clone_and_check(&mirror);
+        git_ok(&old, &["fetch", "-q"]);
+        git_ok(&old, &["fsck", "--strict"]);
+        let tip = git_ok(&repository(&mirror), &["rev-parse", "master"]);
+        assert_eq!(git_ok(&old, &["rev-parse", "origin/master"]), tip, "{harm}");
+        git_ok(&old, &["update-ref", "refs/remotes/origin/master", "HEAD"]);
+    }
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_sync_leaves_nothing_that_stops_the_next() {
+    let (_, git) = upstreams();
+    let mut mirror = mirror(&git).start();
+    let objects = |mirror: &MirrorProcess| {
+        let listed = testkit::git(&repository(mirror), &["count-objects", "-v"]);
+        text_of(&listed).0
+    };
+    for round in 0..3 {
+        if round > 0 {
+            for number in 0..100 {
+                fs::write(
+                    git.dir().join(format!("fi/ll/filler-{number:04}")),
+                    GitUpstream::filler(number, round + 1),
+                )
+                .unwrap();
+            }
+            git.commit(&[]);
+        }
+        let (posts, before) = (git.posts(), objects(&mirror));
+        std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| mirror.run(&["sync"]));
+            let in_the_middle = || match round {
+                // upstream was asked; its objects are here; the branch is about to move or has just moved
+                0 => git.posts() > posts,
+                1 => git.posts() > posts && objects(&mirror) != before,
+                _ => syncing.is_finished() || git.posts() > posts + 1,
+            };
+            let reached = eventually(PATIENCE, || in_the_middle().then_some(()));
+            mirror.kill9();
+            assert!(reached.is_some(), "round {round}\n{}", mirror.log());
+            syncing.join().unwrap();
+        });
+        git_fsck(&mirror);
+        mirror.restart();
+        run_ok(&mirror, &["sync"]);
+        git_fsck(&mirror);
+        let verified = run_ok(&mirror, &["verify", "--against-upstream"]);
+        assert!(verified.contains("config.json alone"), "round {round}: {verified}");
+        clone_and_check(&mirror);
+    }
+}
+
+fn git_fsck(mirror: &MirrorProcess) {
+    let fsck = git(&repository(mirror), &["fsck", "--strict", "--full", "--no-dangling"]);
+    assert!(fsck.status.success(), "{}", said(&fsck));
+}

@@ -1,0 +1,469 @@
+//! The index over git, by the clients that there are: git itself with each of its protocols, cargo with each of its git libraries; what
+//! is refused, and how.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::{
+    BuiltCrate, CargoProject, CrateBuilder, FakeUpstream, GitUpstream, MirrorBuilder, MirrorProcess, Reply, eventually,
+    git, git_ok, run_if_there, said, text_of, toolchains,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const FILLERS: usize = 300;
+const REQUEST: (&str, &str) = ("Content-Type", "application/x-git-upload-pack-request");
+const V2: (&str, &str) = ("Git-Protocol", "version=2");
+
+/// The same index by both protocols.
+struct Upstreams {
+    sparse: FakeUpstream,
+    git: GitUpstream,
+    crates: Vec<BuiltCrate>,
+}
+
+impl Upstreams {
+    fn start() -> Self {
+        let mut upstreams = Self {
+            sparse: FakeUpstream::start(),
+            git: GitUpstream::start(),
+            crates: Vec::new(),
+        };
+        upstreams.publish(CrateBuilder::new("word", "1.0.0").lib("pub const WORD: &str = \"first\";"));
+        let app = CrateBuilder::new("app-core", "1.0.0").dep("word", "1");
+        upstreams.publish(app.lib("pub fn words() -> String { format!(\"by git: {}\", word::WORD) }"));
+        upstreams
+    }
+
+    fn publish(&mut self, krate: CrateBuilder) {
+        let krate = krate.build();
+        self.sparse.add(&krate);
+        self.crates.push(krate);
+        let dl = format!("{}/dl", self.sparse.base_url());
+        self.git.commit_index(&dl, &self.crates, FILLERS);
+    }
+
+    fn mirror(&self) -> MirrorBuilder {
+        MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
+            .upstream(&self.sparse)
+            .upstream_git(&self.git)
+            .own_port()
+    }
+}
+
+fn sync(mirror: &MirrorProcess) {
+    let synced = mirror.run(&["sync"]);
+    assert!(synced.status.success(), "{}\n{}", said(&synced), mirror.log());
+}
+
+fn published_tree(mirror: &MirrorProcess) -> String {
+    git_ok(
+        &mirror.data_dir().join("index.git"),
+        &["rev-parse", "refs/heads/master^{tree}"],
+    )
+}
+
+/// A clone that is kept up to date, by one protocol.
+struct Clone {
+    dir: std::path::PathBuf,
+    protocol: String,
+    what: String,
+}
+
+impl Clone {
+    fn new(home: &Path, mirror: &MirrorProcess, protocol: usize, depth: &[&str]) -> Self {
+        let name = format!("v{protocol}{}", depth.concat());
+        let clone = Self {
+            dir: home.join(&name),
+            protocol: format!("protocol.version={protocol}"),
+            what: name.clone(),
+        };
+        let url = mirror.url("/git/index");
+        let start = ["-c", &clone.protocol, "clone", "-q"];
+        git_ok(home, &[&start[..], depth, &[&url, &name]].concat());
+        clone.check(mirror);
+        clone
+    }
+
+    /// Whole, and what is published.
+    fn check(&self, mirror: &MirrorProcess) {
+        git_ok(&self.dir, &["fsck", "--strict", "--full"]);
+        let tree = git_ok(&self.dir, &["rev-parse", "origin/master^{tree}"]);
+        assert_eq!(tree, published_tree(mirror), "{}", self.what);
+    }
+
+    fn update(&self, mirror: &MirrorProcess, how: &[&str]) {
+        // what comes stays loose, so that it can be counted
+        let start = ["-c", &self.protocol, "-c", "fetch.unpackLimit=100000", "fetch", "-q"];
+        git_ok(&self.dir, &[&start[..], how].concat());
+        self.check(mirror);
+    }
+
+    fn loose_objects(&self) -> usize {
+        let text = git_ok(&self.dir, &["count-objects"]);
+        let count = text.split(' ').next().and_then(|count| count.parse().ok());
+        count.unwrap_or_else(|| panic!("git counts objects: {text}"))
+    }
+}
+
+#[test]
+fn git_clones_and_updates_by_each_protocol_full_and_shallow() {
+    let upstreams = Upstreams::start();
+    let mut mirror = upstreams.mirror().start();
+    let home = tempfile::tempdir().unwrap();
+    let mut clones = Vec::new();
+    for protocol in 0..3 {
+        clones.push(Clone::new(home.path(), &mirror, protocol, &[]));
+        clones.push(Clone::new(home.path(), &mirror, protocol, &["--depth=1"]));
+        let unshallowed = Clone::new(home.path(), &mirror, protocol, &["--depth=1", "--no-tags"]);
+        let is_shallow = || git_ok(&unshallowed.dir, &["rev-parse", "--is-shallow-repository"]);
+        assert_eq!(is_shallow(), "true");
+        unshallowed.update(&mirror, &["--unshallow"]);
+        assert_eq!(is_shallow(), "false");
+        clones.push(unshallowed);
+    }
+    let update_all = |mirror: &MirrorProcess, most_objects: usize| {
+        for clone in &clones {
+            let before = clone.loose_objects();
+            clone.update(mirror, &[]);
+            let came = clone.loose_objects() - before;
+            assert!(came <= most_objects, "{}: {came} objects came", clone.what);
+        }
+    };
+    upstreams
+        .git
+        .commit(&[("fi/ll/filler-0007", Some(&GitUpstream::filler(7, 2)))]);
+    sync(&mirror);
+    // commit, root, `fi`, `fi/ll`, and the file
+    update_all(&mirror, 5);
+
+    for number in 0..100 {
+        let path = format!("fi/ll/filler-{number:04}");
+        upstreams.git.commit(&[(&path, Some(&GitUpstream::filler(number, 3)))]);
+    }
+    upstreams.git.commit(&[("fi/ll/filler-0299", None)]);
+    sync(&mirror);
+    update_all(&mirror, 150);
+
+    upstreams.git.squash();
+    upstreams.git.prune();
+    sync(&mirror);
+    update_all(&mirror, 2);
+    upstreams
+        .git
+        .commit(&[("fi/ll/filler-0008", Some(&GitUpstream::filler(8, 4)))]);
+    sync(&mirror);
+    update_all(&mirror, 6);
+
+    upstreams
+        .git
+        .commit(&[("fi/ll/filler-0009", Some(&GitUpstream::filler(9, 4)))]);
+    mirror.restart();
+    sync(&mirror);
+    update_all(&mirror, 7);
+    Clone::new(home.path(), &mirror, 2, &["--single-branch"]);
+    for clone in &clones {
+        assert_eq!(
+            git_ok(&clone.dir, &["branch", "-r", "--format", "%(refname)"])
+                .lines()
+                .count(),
+            2
+        );
+        assert_eq!(git_ok(&clone.dir, &["tag"]), "");
+    }
+}
+
+#[test]
+fn every_cargo_builds_by_git_and_sees_what_is_new() {
+    let mut upstreams = Upstreams::start();
+    let mirror = upstreams.mirror().start();
+    let mut ways: Vec<(Vec<String>, &str)> = vec![(vec![], ""), (vec![], "[net]\ngit-fetch-with-cli = true\n")];
+    if let Some(nightly) = toolchains().into_iter().find(|name| name.starts_with("nightly-")) {
+        let nightly = format!("+{nightly}");
+        ways.push((vec![nightly.clone(), "-Zgitoxide=fetch".to_owned()], ""));
+        ways.push((
+            vec![nightly, "-Zgitoxide=fetch".to_owned(), "-Zgit=shallow-index".to_owned()],
+            "",
+        ));
+    }
+    let projects: Vec<_> = ways
+        .iter()
+        .map(|(args, more)| {
+            let config = format!(
+                "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"{}\"\n{more}",
+                mirror.url("/git/index")
+            );
+            let project = CargoProject::new()
+                .dependency("app-core", "1")
+                .main_rs("fn main() { println!(\"{}\", app_core::words()); }")
+                .config(&config);
+            (project, args.iter().map(String::as_str).collect::<Vec<_>>(), more)
+        })
+        .collect();
+    for (project, args, more) in &projects {
+        let says = project.cargo_ok(&[&args[..], &["run", "-q"]].concat());
+        assert_eq!(says, "by git: first\n", "{args:?} {more}");
+    }
+    for name in ["app-core", "word"] {
+        let asked = upstreams.sparse.count(&FakeUpstream::download_path(name, "1.0.0"));
+        assert_eq!(asked, 1, "{name}: all others came from the mirror");
+    }
+    upstreams.publish(CrateBuilder::new("word", "1.1.0").lib("pub const WORD: &str = \"second\";"));
+    sync(&mirror);
+    for (project, args, more) in &projects {
+        project.cargo_ok(&[&args[..], &["update", "-q"]].concat());
+        let says = project.cargo_ok(&[&args[..], &["run", "-q", "--locked"]].concat());
+        assert_eq!(says, "by git: second\n", "{args:?} {more}");
+    }
+}
+
+#[test]
+fn what_is_no_fetch_is_refused_plainly() {
+    let upstreams = Upstreams::start();
+    let mirror = upstreams.mirror().start();
+    let home = tempfile::tempdir().unwrap();
+    let clone = Clone::new(home.path(), &mirror, 2, &[]);
+    let before = published_tree(&mirror);
+    git_ok(&clone.dir, &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    let pushed = git(&clone.dir, &["push", "origin", "HEAD:refs/heads/master"]);
+    let (_, why) = text_of(&pushed);
+    assert!(!pushed.status.success() && why.contains("read-only mirror"), "{why}");
+    assert_eq!(published_tree(&mirror), before);
+
+    let dumb = run_if_there(
+        "env",
+        &["GIT_SMART_HTTP=0", "git", "clone", &mirror.url("/git/index"), "dumb"],
+    )
+    .expect("env is everywhere");
+    let (_, why) = text_of(&dumb);
+    assert!(!dumb.status.success() && why.contains("smart protocol"), "{why}");
+
+    let post = |path: &str, headers: &[(&str, &str)]| mirror.request("POST", path, headers, b"0000");
+    let plain = |reply: Reply, status: u16, words: &str| {
+        let text = reply.text();
+        assert_eq!(reply.status, status, "{text}");
+        assert!(text.contains(words), "{text}");
+        assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
+    };
+    plain(
+        mirror.get("/git/index/info/refs?service=git-receive-pack"),
+        403,
+        "read-only",
+    );
+    plain(post("/git/index/git-receive-pack", &[]), 403, "read-only");
+    plain(mirror.get("/git/index/info/refs"), 403, "smart protocol");
+    plain(
+        mirror.get("/git/index/info/refs?service=git-upload-archive"),
+        403,
+        "smart protocol",
+    );
+    for path in [
+        "HEAD",
+        "objects/info/packs",
+        "objects/00/11",
+        "git-upload-archive",
+        "config",
+    ] {
+        plain(mirror.get(&format!("/git/index/{path}")), 404, "smart protocol");
+    }
+    plain(post("/git/index/git-upload-pack", &[]), 415, "git-upload-pack");
+    let other = ("Content-Type", "application/x-git-receive-pack-request");
+    plain(post("/git/index/git-upload-pack", &[other]), 415, "git-upload-pack");
+    assert_eq!(mirror.get("/git/index/git-upload-pack").status / 100, 4);
+    assert!(!mirror.log().contains("panicked"), "{}", mirror.log());
+}
+
+fn pkt(line: &str) -> String {
+    format!("{:04x}{line}", line.len() + 4)
+}
+
+fn ls_refs() -> Vec<u8> {
+    let parts = [&pkt("command=ls-refs\n"), "0001", &pkt("peel\n"), "0000"];
+    parts.concat().into_bytes()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn bodies_are_unpacked_bounded_and_understood_or_refused() {
+    let upstreams = Upstreams::start();
+    let mirror = upstreams.mirror().env("MIRROR_GIT__MAX_REQUEST_BYTES", "2MiB").start();
+    sync(&mirror);
+    let send = |headers: &[(&str, &str)], body: &[u8]| {
+        let headers = [&[REQUEST, V2], headers].concat();
+        mirror.request("POST", "/git/index/git-upload-pack", &headers, body)
+    };
+    let packed = [("Content-Encoding", "gzip")];
+    let tip = git_ok(
+        &mirror.data_dir().join("index.git"),
+        &["rev-parse", "refs/heads/master"],
+    );
+    for reply in [send(&[], &ls_refs()), send(&packed, &gzip(&ls_refs()))] {
+        assert_eq!(reply.status, 200);
+        assert!(reply.text().contains(&format!("{tip} HEAD")), "{}", reply.text());
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/x-git-upload-pack-result")
+        );
+        assert!(
+            reply
+                .header("cache-control")
+                .is_some_and(|value| value.contains("no-cache"))
+        );
+    }
+    let before = mirror.peak_rss_bytes();
+    let bomb = gzip(&vec![b'0'; 200 << 20]);
+    assert!(bomb.len() < 1 << 20);
+    assert_eq!(send(&packed, &bomb).status, 413);
+    assert!(mirror.peak_rss_bytes() - before < 32 << 20, "the bomb is not unpacked");
+    assert_eq!(send(&packed, b"no gzip at all").status, 400);
+    assert_eq!(send(&[("Content-Encoding", "br")], &ls_refs()).status, 415);
+    let oversized = mirror.try_request(
+        "POST",
+        "/git/index/git-upload-pack",
+        &[REQUEST, V2],
+        &vec![b'0'; 3 << 20],
+    );
+    // a server that has seen enough may close before all was sent
+    assert!(oversized.is_err() || oversized.is_ok_and(|reply| reply.status == 413));
+
+    let none = "0".repeat(40);
+    for body in [
+        "zzzz",
+        "0003",
+        "ffff",
+        "0014command=ls-refs",
+        &pkt("command=steal\n"),
+        &[&pkt("command=fetch"), "0001", &pkt("want nothing"), "0000"].concat(),
+        &[
+            &pkt("command=fetch"),
+            "0001",
+            &pkt(&format!("want {none}")),
+            &pkt("done"),
+            "0000",
+        ]
+        .concat(),
+    ] {
+        let reply = send(&[], body.as_bytes());
+        let text = reply.text();
+        assert_eq!(reply.status, 200, "{body}: {text}");
+        let told = text.get(4..).is_some_and(|text| text.starts_with("ERR ")) || text.contains("not our ref");
+        assert!(told, "{body}: {text}");
+        assert!(!reply.body.windows(4).any(|four| four == b"PACK"), "{body}");
+    }
+    let v0 = |body: &str| mirror.request("POST", "/git/index/git-upload-pack", &[REQUEST], body.as_bytes());
+    for body in ["0009want\n", "garbage", &pkt(&format!("have {none}\n"))] {
+        let text = v0(body).text();
+        assert!(
+            text.get(4..).is_some_and(|text| text.starts_with("ERR ")),
+            "{body}: {text}"
+        );
+    }
+    assert_eq!(send(&[], &ls_refs()).status, 200);
+    assert!(!mirror.log().contains("panicked"), "{}", mirror.log());
+}
+
+#[test]
+fn more_clones_than_allowed_are_told_to_come_again() {
+    let upstreams = Upstreams::start();
+    let mirror = upstreams.mirror().env("MIRROR_GIT__CLONES_AT_ONCE", "1").start();
+    upstreams.git.refuse(true);
+    // without upstream's index the first clone waits, and keeps its place
+    let want = pkt(&format!("want {}\n", upstreams.git.head()));
+    let body = [&pkt("command=fetch"), "0001", &want, &pkt("done\n"), "0000"].concat();
+    let path = "/git/index/git-upload-pack";
+    let mut first = mirror.exchange("POST", path, &[REQUEST, V2], body.as_bytes());
+    first.read_at_least(20).unwrap();
+    let second = mirror.request("POST", path, &[REQUEST, V2], body.as_bytes());
+    let why = second.text();
+    assert!(
+        second.status == 200 && why.contains("ERR ") && why.contains("as many clients"),
+        "{why}"
+    );
+    drop(first);
+    upstreams.git.refuse(false);
+    let home = tempfile::tempdir().unwrap();
+    let url = mirror.url("/git/index");
+    let cloned = eventually(PATIENCE, || {
+        let clone = git(home.path(), &["clone", "-q", &url, "clone"]);
+        clone.status.success().then_some(())
+    });
+    cloned.expect("a place that is left is there for the next one");
+}
+
+#[test]
+fn who_comes_by_another_name_hears_which_setting_to_make() {
+    let upstreams = Upstreams::start();
+    let home = tempfile::tempdir().unwrap();
+    let clone_by_name = |mirror: &MirrorProcess| {
+        let url = mirror.url("/git/index").replace("127.0.0.1", "localhost");
+        git(home.path(), &["clone", "-q", &url, "clone"])
+    };
+    let mirror = upstreams.mirror().start();
+    let refused = clone_by_name(&mirror);
+    let (_, why) = text_of(&refused);
+    assert!(!refused.status.success(), "{why}");
+    let port = mirror.authority().rsplit(':').next().unwrap().to_owned();
+    let named = why.contains("set public_url to http://localhost") && why.contains("sparse");
+    assert!(named, "{port}: {why}");
+    let advertised = mirror.request(
+        "GET",
+        "/git/index/info/refs?service=git-upload-pack",
+        &[("Host", "mirror.test")],
+        b"",
+    );
+    assert!(
+        advertised.status == 200 && advertised.text().contains("ERR "),
+        "{}",
+        advertised.text()
+    );
+
+    let mirror = upstreams
+        .mirror()
+        .env("MIRROR_PUBLIC_URL", "http://mirror.test/rust")
+        .start();
+    let cloned = clone_by_name(&mirror);
+    assert!(cloned.status.success(), "{}", said(&cloned));
+    let config = std::fs::read_to_string(home.path().join("clone/config.json")).unwrap();
+    assert!(config.contains("http://mirror.test/rust"), "{config}");
+}
+
+#[test]
+fn an_index_in_parts_is_served_only_if_the_operator_says_so() {
+    let upstreams = Upstreams::start();
+    let home = tempfile::tempdir().unwrap();
+    for version in ["0", "2"] {
+        let mirror = upstreams.mirror().env("MIRROR_INDEX__FOLLOW", "never").start();
+        assert_eq!(mirror.get("/index/wo/rd/word").status, 200);
+        let protocol = format!("protocol.version={version}");
+        let refused = git(
+            home.path(),
+            &["-c", &protocol, "clone", &mirror.url("/git/index"), "clone"],
+        );
+        let (_, why) = text_of(&refused);
+        assert!(!refused.status.success(), "{why}");
+        assert!(
+            why.contains("index.follow") && why.contains("index.serve_partial"),
+            "{why}"
+        );
+        assert_eq!(upstreams.git.requests(), 0, "never is never");
+    }
+    let mirror = upstreams
+        .mirror()
+        .env("MIRROR_INDEX__FOLLOW", "never")
+        .env("MIRROR_INDEX__SERVE_PARTIAL", "true")
+        .start();
+    assert_eq!(mirror.get("/index/wo/rd/word").status, 200);
+    let repository = mirror.data_dir().join("index.git");
+    let is_there = || {
+        let shown = git(&repository, &["cat-file", "-e", "refs/heads/master:wo/rd/word"]);
+        shown.status.success().then_some(())
+    };
+    eventually(PATIENCE, is_there).expect("what was asked for is published soon");
+    Clone::new(home.path(), &mirror, 2, &[]);
+    assert_eq!(upstreams.git.requests(), 0);
+}
