@@ -38,3 +38,17 @@ bench-cold *options:
 bench-miss *options:
     cargo build --release
     python3 tests/bench/cold_miss.py {{options}}
+
+# a real index over git: to every git client and cargo of this machine, from ../shared/data
+e2e-git *options:
+    cargo build --release
+    python3 tests/bench/git_clients.py target/release/mirror {{options}}
+
+# the same index: first sync, clones and updates beside git itself
+bench-git *options:
+    cargo build --release
+    python3 tests/bench/git_serving.py target/release/mirror {{options}}
+
+# 2,000 changes of upstream at random, with git clients left behind at old commits
+soak-git rounds="2000":
+    MIRROR_SOAK_ROUNDS={{rounds}} cargo test --release -p mirror --test soak_git -- --nocapture

@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Following and hosting a real index over git (`just bench-git`), beside git itself.
+
+First: the first sync against `git clone --bare --depth 1` of the same upstream. Then a full clone and updates, as bare requests
+whose answers are thrown away, to the mirror and to `git http-backend` over a copy of the mirror's own index.git with bitmaps.
+"""
+import argparse
+import http.client
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from git_scene import BUNDLE, GIT, Mirror, Upstream, git, run, start_backend
+from servers import environment
+
+MIB = 1 << 20
+
+
+def processes(pid):
+    """It and its descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in task.read_text().split():
+                found += processes(int(child))
+        except OSError:
+            pass  # has ended
+    return found
+
+
+def resident(pid):
+    """Anonymous memory of the tree in MiB: without mapped packs, which the page cache has anyway."""
+    total = 0
+    for process in processes(pid):
+        try:
+            total += int(Path(f"/proc/{process}/status").read_text().split("RssAnon:")[1].split()[0])
+        except (OSError, IndexError):
+            pass
+    return total / 1024
+
+
+class Watched:
+    """CPU seconds and the most memory of a server meanwhile."""
+
+    def __init__(self, server):
+        self.server, self.pid, self.over = server, server.process.pid, threading.Event()
+
+    def __enter__(self):
+        self.idle = self.most = resident(self.pid)
+        self.cpu_before, self.began = self.server.cpu_seconds(), time.monotonic()
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+        return self
+
+    def look(self):
+        while not self.over.wait(0.01):
+            self.most = max(self.most, resident(self.pid))
+
+    def __exit__(self, *_):
+        self.seconds = time.monotonic() - self.began
+        self.over.set()
+        self.thread.join()
+        self.cpu = self.server.cpu_seconds() - self.cpu_before
+        self.above = self.most - self.idle
+
+
+def line(text):
+    return f"{len(text) + 4:04x}{text}".encode()
+
+
+def ask(place, want, have=None):
+    """(seconds to the first byte of the pack, bytes of the answer) of one fetch by protocol 2."""
+    address, path = place
+    body = line("command=fetch\n") + b"0001" + b"".join(line(f"{word}\n") for word in ("thin-pack", "ofs-delta", "no-progress"))
+    body += line(f"want {want}\n") + (line(f"have {have}\n") if have else b"") + line("done\n") + b"0000"
+    connection = http.client.HTTPConnection(address, timeout=120)
+    began = time.monotonic()
+    headers = {"Git-Protocol": "version=2", "Content-Type": "application/x-git-upload-pack-request"}
+    connection.request("POST", f"{path}/git-upload-pack", body, headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.status
+    start = b""
+    while b"PACK" not in start:
+        piece = answer.read1(1 << 16)
+        assert piece, start[-500:]
+        start += piece
+    first, size = time.monotonic() - began, len(start)
+    while piece := answer.read1(1 << 16):
+        size += len(piece)
+    connection.close()
+    return first, size
+
+
+def clones(server, place, want, number):
+    """A row of the table: so many full clones at once."""
+    results, threads = [], []
+    with Watched(server) as watched:
+        for _ in range(number):
+            threads.append(threading.Thread(target=lambda: results.append(ask(place, want))))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+    assert len(results) == number, f"{len(results)} of {number} clones were whole"
+    size = statistics.median(size for _, size in results)
+    first = max(first for first, _ in results)
+    return size, first, watched
+
+
+class Bench:
+    def __init__(self, options, directory):
+        self.options, self.directory = options, directory
+        self.upstream = Upstream(directory / "upstream")
+        self.servers = [self.upstream.server]
+
+    def first_syncs(self):
+        print("| first sync by | seconds | CPU s | most resident MiB |")
+        print("|---|---|---|---|")
+        self.upstream.go_to(self.upstream.commits[-1])
+        for number in range(self.options.runs):
+            where = self.directory / f"git{number}"
+            command = ["git", "clone", "-q", "--bare", "--depth", "1", self.upstream.url, str(where)]
+            self.timed("git clone --bare --depth 1", command, environment(**GIT))
+            own = self.directory / f"mirror{number}"
+            own.mkdir()
+            settings = environment(
+                MIRROR_UPSTREAM__SPARSE="", MIRROR_UPSTREAM__GIT=self.upstream.url, MIRROR_DATA_DIR=str(own / "data")
+            )
+            self.timed("mirror sync", [str(self.options.binary), "sync"], settings)
+        print(flush=True)
+
+    def timed(self, name, command, settings):
+        began = time.monotonic()
+        child = subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.directory)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0, f"{name}: {child.returncode}"
+        seconds, cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
+        print(f"| {name} | {seconds:.2f} | {cpu:.2f} | {usage.ru_maxrss / 1024:.0f} |", flush=True)
+
+    def serve(self):
+        """A mirror with commits of its own for several positions of upstream, and git over a copy of them."""
+        self.upstream.go_to(self.upstream.commits[0])
+        self.mirror = Mirror(self.options.binary, self.upstream, self.directory / "mirror")
+        self.servers.append(self.mirror.server)
+        # left behind by so many commits when the last one is reached
+        self.tips = {}
+        commits = self.upstream.commits
+        for behind in (1000, 100, 1, 0):
+            self.upstream.go_to(commits[len(commits) - 1 - behind])
+            self.mirror.command("sync")
+            self.tips[behind] = git(self.mirror.repository, "rev-parse", "master")
+        copy = self.directory / "peer"
+        copy.mkdir()
+        run(["cp", "-r", self.mirror.repository, copy / "index.git"])
+        git(copy / "index.git", "repack", "-adbq")
+        self.peer = start_backend(copy, self.directory / "peer-log")
+        self.servers.append(self.peer)
+        self.places = {
+            "git http-backend, bitmaps": (self.peer, (self.peer.address, "/index.git")),
+            "mirror": (self.mirror.server, (self.mirror.address, "/git/index")),
+        }
+
+    def full_clones(self):
+        print("| full clone, from | clients | MB each | pack's first byte ms | seconds | server CPU s | per 25 MB | MiB above idle |")
+        print("|---|---|---|---|---|---|---|---|")
+        for number in (1, 8, 10):
+            for _ in range(self.options.runs):
+                for name, (server, place) in self.places.items():
+                    size, first, watched = clones(server, place, self.tips[0], number)
+                    per = watched.cpu / (number * size / 25e6)
+                    print(
+                        f"| {name} | {number} | {size / 1e6:.1f} | {first * 1e3:.0f} | {watched.seconds:.2f} | "
+                        f"{watched.cpu:.2f} | {per:.3f} | {watched.above:.1f} |",
+                        flush=True,
+                    )
+        print(flush=True)
+
+    def updates(self):
+        print("| update | from | bytes | pack's first byte ms |")
+        print("|---|---|---|---|")
+        for behind in (1, 100, 1000):
+            for name, (_, place) in self.places.items():
+                self.update(f"after {behind} commits", name, place, self.tips[0], self.tips[behind])
+        self.upstream.squash()
+        self.mirror.command("sync")
+        self.upstream.go_to(self.upstream.commits[-2])
+        self.mirror.command("sync")
+        tip = git(self.mirror.repository, "rev-parse", "master")
+        _, place = self.places["mirror"]
+        self.update("after 1,000 commits, a squash by upstream and a change", "mirror", place, tip, self.tips[1000])
+        print(flush=True)
+
+    def update(self, what, name, place, want, have):
+        answers = [ask(place, want, have) for _ in range(5)]
+        first = statistics.median(first for first, _ in answers)
+        print(f"| {what} | {name} | {answers[0][1]:,} | {first * 1e3:.0f} |", flush=True)
+
+    def others_meanwhile(self):
+        """Index files asked for one after the other, first alone and then beside ten clones."""
+        until = time.monotonic() + 1
+        alone = self.latencies(lambda: time.monotonic() > until)
+        working = [threading.Thread(target=ask, args=(self.places["mirror"][1], self.tips[0])) for _ in range(10)]
+        for thread in working:
+            thread.start()
+        beside = self.latencies(lambda: not any(thread.is_alive() for thread in working))
+        print("| an index file asked for | answers | ms, median | ms, slowest |")
+        print("|---|---|---|---|")
+        for name, times in (("alone", alone), ("beside ten clones", beside)):
+            print(f"| {name} | {len(times)} | {statistics.median(times) * 1e3:.1f} | {max(times) * 1e3:.1f} |")
+        print(flush=True)
+
+    def latencies(self, over):
+        connection, times = http.client.HTTPConnection(self.mirror.address, timeout=60), []
+        while not over():
+            began = time.monotonic()
+            connection.request("GET", "/index/se/rd/serde")
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.status
+            answer.read()
+            times.append(time.monotonic() - began)
+            time.sleep(0.002)
+        connection.close()
+        return times
+
+    def end(self):
+        for server in self.servers:
+            server.end()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("binary", type=Path)
+    arguments.add_argument("--runs", type=int, default=3)
+    options = arguments.parse_args()
+    options.binary = options.binary.resolve()
+    if not BUNDLE.exists():
+        print(f"skipped: {BUNDLE} is not there (MIRROR_DATA names its directory)")
+        return
+    print(f"load {os.getloadavg()[0]:.1f} at the start\n")
+    with tempfile.TemporaryDirectory(prefix="mirror-bench-git-") as directory:
+        bench = Bench(options, Path(directory))
+        try:
+            bench.first_syncs()
+            bench.serve()
+            bench.full_clones()
+            bench.updates()
+            bench.others_meanwhile()
+        finally:
+            bench.end()
+    print(f"load {os.getloadavg()[0]:.1f} at the end")
+
+
+if __name__ == "__main__":
+    main()
