@@ -7,7 +7,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
-use testkit::{CrateBuilder, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Times, git_ok, said, text_of};
+use testkit::{
+    CrateBuilder, FakeUpstream, Fault, GitUpstream, MirrorBuilder, MirrorProcess, Times, git_ok, said, text_of,
+};
 
 fn mirror() -> MirrorBuilder {
     MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
@@ -35,6 +37,8 @@ fn every_command_helps_with_an_example() {
         &["config"],
         &["config", "show"],
         &["config", "client"],
+        &["sync"],
+        &["verify"],
         &["doctor"],
         &["healthcheck"],
         &["mode"],
@@ -63,6 +67,8 @@ fn wrong_usage_is_2_and_says_what_is_right() {
         &["serve", "--frobnicate"],
         &["serve", "--offline", "--mode", "online"],
         &["config"],
+        &["config", "client", "--git", "--old"],
+        &["verify"],
         &["mode", "sideways"],
         &["search"],
         &["search", "x", "--limit", "0"],
@@ -313,6 +319,12 @@ fn config_show_names_every_source_and_can_be_saved() {
     let expected = "[source.crates-io]\nreplace-with = \"mirror\"\n\n\
                     [registries.mirror]\nindex = \"sparse+http://mirror.test/rust/index/\"\n";
     assert_eq!(client, expected);
+    let by_git = "[source.crates-io]\nreplace-with = \"mirror\"\n\n\
+                  [registries.mirror]\nindex = \"http://mirror.test/rust/git/index\"\n";
+    assert_eq!(run(&["config", "client", "--git"]), by_git);
+    let old = "[source.crates-io]\nreplace-with = \"mirror\"\n\n\
+               [source.mirror]\nregistry = \"http://mirror.test/rust/git/index\"\n";
+    assert_eq!(run(&["config", "client", "--old"]), old);
     let (plain, _) = text_of(&mirror().run(&["config", "client"]));
     assert!(plain.contains("\"sparse+http://127.0.0.1:8080/index/\""), "{plain}");
 }
@@ -532,6 +544,36 @@ fn doctor_reports_what_is_well_and_what_is_not() {
         "{report}"
     );
     assert!(report.contains("running                  no"), "{report}");
+}
+
+#[test]
+fn doctor_tells_of_the_git_upstream_and_minds_it_only_if_it_is_needed() {
+    let git = GitUpstream::start();
+    git.commit_index("http://127.0.0.1:9/dl", &[], 1);
+    let doctor = |follow: &str| {
+        let mirror = mirror().upstream_git(&git).env("MIRROR_INDEX__FOLLOW", follow);
+        let ran = mirror.run(&["doctor"]);
+        let report = out(&ran);
+        let of_git = report.split("\nUpstream over git\n").nth(1);
+        (
+            ran.status.code(),
+            of_git.unwrap_or_else(|| panic!("{report}")).to_owned(),
+        )
+    };
+    let (code, well) = doctor("always");
+    assert_eq!(code, Some(0), "{well}");
+    for part in [&git.url(), "resolves to", "127.0.0.1", "route", "status 200", "always"] {
+        assert!(well.contains(part), "{part:?} is not in\n{well}");
+    }
+    assert_eq!(git.posts(), 0, "nothing is fetched");
+
+    git.refuse(true);
+    let (code, fact) = doctor("when-wanted");
+    assert_eq!(code, Some(0), "{fact}");
+    assert!(fact.contains("none that can be used: status 503"), "{fact}");
+    let (code, problem) = doctor("always");
+    assert_eq!(code, Some(1), "{problem}");
+    assert!(problem.contains("PROBLEM: status 503"), "{problem}");
 }
 
 #[test]
