@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use testkit::{
-    BuiltCrate, CargoProject, CrateBuilder, Dependency, FakeUpstream, Fault, MirrorBuilder, MirrorProcess, Reply,
-    ReservedPort, Times, run_if_there, said,
+    BuiltCrate, CargoProject, CrateBuilder, Dependency, FakeUpstream, Fault, GitUpstream, MirrorBuilder, MirrorProcess,
+    Reply, ReservedPort, Times, run_if_there, said,
 };
 
 fn mirror() -> MirrorBuilder {
@@ -201,7 +201,7 @@ fn what_is_not_there_is_a_page_for_people_and_a_line_for_programs() {
         let page = is_page(&html(path), 404);
         assert!(!page.contains("<script>") && page.len() < 20_000, "{path}: {page}");
     }
-    for path in ["/nowhere", "/git/index/info/refs?service=git-upload-pack"] {
+    for path in ["/nowhere", "/git/nowhere", "/elsewhere/git/index/info/refs"] {
         let line = mirror.get(path);
         assert_eq!(
             (line.status, line.header("content-type")),
@@ -330,6 +330,46 @@ fn config_toml_is_exact() {
         public.get("/rust/config.toml").text(),
         stanza("https://mirror.test/rust")
     );
+}
+
+#[test]
+fn pages_tell_of_the_index_over_git() {
+    let git = GitUpstream::start();
+    git.commit_index("http://127.0.0.1:9/dl", &[], 3);
+    let older = |page: &str, base: &str| page.contains(&format!("registry = &quot;{base}/git/index&quot;"));
+    let mirror_of_git = mirror().upstream_git(&git).own_port().start();
+    let own = format!("http://{}", mirror_of_git.authority());
+    let help = mirror_of_git.get("/help").text();
+    assert!(older(&help, &own), "{help}");
+    let other = mirror_of_git.request("GET", "/help", &[("Host", "mirror.office")], b"");
+    assert!(
+        other.text().contains("does not serve at this address"),
+        "{}",
+        other.text()
+    );
+    assert_eq!(git.requests(), 0, "pages ask nothing of upstream");
+
+    let status = mirror_of_git.get("/status").text();
+    for part in [&git.url(), "waiting until somebody wants it", "none since the start"] {
+        assert!(status.contains(part), "{part:?} is not in\n{status}");
+    }
+    let synced = mirror_of_git.run(&["sync"]);
+    assert!(synced.status.success(), "{}", said(&synced));
+    let status = mirror_of_git.get("/status").text();
+    assert!(!status.contains("none since the start"), "{status}");
+    let metrics = mirror_of_git.get("/metrics").text();
+    for line in [
+        "mirror_index_whole 1",
+        "mirror_follow_rounds_total 1",
+        "mirror_follow_failing 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in\n{metrics}");
+    }
+
+    git.refuse(true);
+    assert!(!mirror_of_git.run(&["sync"]).status.success(), "upstream answers 503");
+    let metrics = mirror_of_git.get("/metrics").text();
+    assert!(metrics.contains("\nmirror_follow_failing 1\n"), "{metrics}");
 }
 
 #[test]
