@@ -1,6 +1,8 @@
 //! Following upstream's git repository: what is served before, during, after and without it; what a stopped or killed mirror makes of
 //! what it finds.
 
+#![expect(clippy::unwrap_used, reason = "a test ends by it")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -215,6 +217,30 @@ fn a_pack_log_that_is_cut_damaged_or_gone_is_made_anew() {
 }
 
 #[test]
+fn a_pack_log_that_is_damaged_while_it_is_served_gives_no_wrong_clone() {
+    let (_, git) = upstreams();
+    let mirror = mirror(&git).start();
+    run_ok(&mirror, &["sync"]);
+    clone_and_check(&mirror);
+    let entries = fs::read_dir(mirror.data_dir().join("pack-log")).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    for path in files {
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let middle = file.metadata().unwrap().len() / 2;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0x55; 16], middle).unwrap();
+    }
+    let home = tempfile::tempdir().unwrap();
+    let url = mirror.url("/git/index");
+    let whole = eventually(PATIENCE, || {
+        let clone = testkit::git(home.path(), &["clone", "-q", &url, "clone"]);
+        clone.status.success().then_some(())
+    });
+    assert!(whole.is_some(), "it was not made anew\n{}", mirror.log());
+    git_ok(&home.path().join("clone"), &["fsck", "--strict", "--full"]);
+    clone_and_check(&mirror);
+}
+
+#[test]
 fn a_kill_in_the_middle_of_a_sync_leaves_nothing_that_stops_the_next() {
     let (_, git) = upstreams();
     let mut mirror = mirror(&git).start();
@@ -222,6 +248,8 @@ fn a_kill_in_the_middle_of_a_sync_leaves_nothing_that_stops_the_next() {
         let listed = testkit::git(&repository(mirror), &["count-objects", "-v"]);
         text_of(&listed).0
     };
+    let home = tempfile::tempdir().unwrap();
+    let mut old: Option<PathBuf> = None;
     for round in 0..3 {
         if round > 0 {
             for number in 0..100 {
@@ -234,13 +262,14 @@ fn a_kill_in_the_middle_of_a_sync_leaves_nothing_that_stops_the_next() {
             git.commit(&[]);
         }
         let (posts, before) = (git.posts(), objects(&mirror));
+        let branch = repository(&mirror).join("refs/heads/master");
+        let tip = fs::read(&branch).ok();
         std::thread::scope(|scope| {
             let syncing = scope.spawn(|| mirror.run(&["sync"]));
             let in_the_middle = || match round {
-                // upstream was asked; its objects are here; the branch is about to move or has just moved
                 0 => git.posts() > posts,
                 1 => git.posts() > posts && objects(&mirror) != before,
-                _ => syncing.is_finished() || git.posts() > posts + 1,
+                _ => fs::read(&branch).ok() != tip,
             };
             let reached = eventually(PATIENCE, || in_the_middle().then_some(()));
             mirror.kill9();
@@ -254,6 +283,13 @@ fn a_kill_in_the_middle_of_a_sync_leaves_nothing_that_stops_the_next() {
         let verified = run_ok(&mirror, &["verify", "--against-upstream"]);
         assert!(verified.contains("config.json alone"), "round {round}: {verified}");
         clone_and_check(&mirror);
+        if let Some(old) = &old {
+            git_ok(old, &["fetch", "-q"]);
+            git_ok(old, &["fsck", "--strict"]);
+        } else {
+            git_ok(home.path(), &["clone", "-q", &mirror.url("/git/index"), "old"]);
+            old = Some(home.path().join("old"));
+        }
     }
 }
 

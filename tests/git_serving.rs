@@ -1,6 +1,8 @@
 //! The index over git, by the clients that there are: git itself with each of its protocols, cargo with each of its git libraries; what
 //! is refused, and how.
 
+#![expect(clippy::unwrap_used, reason = "a test ends by it")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -271,6 +273,59 @@ fn what_is_no_fetch_is_refused_plainly() {
     plain(post("/git/index/git-upload-pack", &[other]), 415, "git-upload-pack");
     assert_eq!(mirror.get("/git/index/git-upload-pack").status / 100, 4);
     assert!(!mirror.log().contains("panicked"), "{}", mirror.log());
+}
+
+/// A request of more than 64 KiB: git asks first whether it may, and then sends it in chunks.
+#[test]
+fn a_client_with_a_long_history_of_its_own_gets_what_it_lacks() {
+    let upstreams = Upstreams::start();
+    let mirror = upstreams.mirror().start();
+    let home = tempfile::tempdir().unwrap();
+    let mut commits = String::new();
+    for number in 0..4000 {
+        let who = format!("committer test <test@example.com> {} +0000", 1_700_000_000 + number);
+        commits.push_str(&format!("commit refs/heads/own\n{who}\ndata 2\nx\n\n"));
+    }
+    for version in ["0", "1", "2"] {
+        let own = home.path().join(version);
+        std::fs::create_dir(&own).unwrap();
+        git_ok(&own, &["init", "-q", "-b", "own"]);
+        std::fs::write(own.join("commits"), &commits).unwrap();
+        let import = format!("cd '{}' && git fast-import --quiet < commits", own.display());
+        let imported = run_if_there("sh", &["-c", &import]).expect("sh is everywhere");
+        assert!(imported.status.success(), "{}", said(&imported));
+        let (protocol, url) = (format!("protocol.version={version}"), mirror.url("/git/index.git"));
+        let keep_apart = "+refs/heads/master:refs/remotes/origin/master";
+        git_ok(
+            &own,
+            &[
+                "-c",
+                &protocol,
+                "-c",
+                "http.postBuffer=65536",
+                "fetch",
+                "-q",
+                &url,
+                keep_apart,
+            ],
+        );
+        git_ok(&own, &["fsck", "--strict", "--full"]);
+        let tree = git_ok(&own, &["rev-parse", "origin/master^{tree}"]);
+        assert_eq!(tree, published_tree(&mirror), "version {version}");
+    }
+    // more haves than a request may have
+    let few = upstreams.mirror().env("MIRROR_GIT__MAX_HAVES", "10").start();
+    let own = home.path().join("2");
+    let refused = git(
+        &own,
+        &[
+            "fetch",
+            &few.url("/git/index"),
+            "+refs/heads/master:refs/remotes/few/master",
+        ],
+    );
+    let (_, why) = text_of(&refused);
+    assert!(!refused.status.success() && why.contains("more than 10 haves"), "{why}");
 }
 
 fn pkt(line: &str) -> String {
