@@ -6,7 +6,7 @@ use std::path::Path;
 
 use testkit::{
     BuiltCrate, CargoProject, CrateBuilder, Dependency, FakeUpstream, Fault, GitUpstream, MirrorBuilder, MirrorProcess,
-    Reply, ReservedPort, Times, run_if_there, said,
+    Reply, ReservedPort, Times, git, git_ok, run_if_there, said,
 };
 
 fn mirror() -> MirrorBuilder {
@@ -334,10 +334,10 @@ fn config_toml_is_exact() {
 
 #[test]
 fn pages_tell_of_the_index_over_git() {
-    let git = GitUpstream::start();
-    git.commit_index("http://127.0.0.1:9/dl", &[], 3);
+    let upstream = GitUpstream::start();
+    upstream.commit_index("http://127.0.0.1:9/dl", &[], 3);
     let older = |page: &str, base: &str| page.contains(&format!("registry = &quot;{base}/git/index&quot;"));
-    let mirror_of_git = mirror().upstream_git(&git).own_port().start();
+    let mirror_of_git = mirror().upstream_git(&upstream).own_port().start();
     let own = format!("http://{}", mirror_of_git.authority());
     let help = mirror_of_git.get("/help").text();
     assert!(older(&help, &own), "{help}");
@@ -347,10 +347,14 @@ fn pages_tell_of_the_index_over_git() {
         "{}",
         other.text()
     );
-    assert_eq!(git.requests(), 0, "pages ask nothing of upstream");
+    assert_eq!(upstream.requests(), 0, "pages ask nothing of upstream");
 
     let status = mirror_of_git.get("/status").text();
-    for part in [&git.url(), "waiting until somebody wants it", "none since the start"] {
+    for part in [
+        &upstream.url(),
+        "waiting until somebody wants it",
+        "none since the start",
+    ] {
         assert!(status.contains(part), "{part:?} is not in\n{status}");
     }
     let synced = mirror_of_git.run(&["sync"]);
@@ -366,7 +370,18 @@ fn pages_tell_of_the_index_over_git() {
         assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in\n{metrics}");
     }
 
-    git.refuse(true);
+    let index = format!("{own}/git/index");
+    let home = tempfile::tempdir().unwrap();
+    git_ok(home.path(), &["clone", "-q", &index, "copy"]);
+    let metrics = mirror_of_git.get("/metrics").text();
+    assert!(metrics.contains("\nmirror_git_packs_total 1\n"), "{metrics}");
+    let named = ["-c", "http.extraHeader=Host: mirror.office", "ls-remote", &index];
+    let refused = git(home.path(), &named);
+    assert!(said(&refused).contains("set public_url"), "{}", said(&refused));
+    let metrics = mirror_of_git.get("/metrics").text();
+    assert!(metrics.contains("\nmirror_git_refused_total 1\n"), "{metrics}");
+
+    upstream.refuse(true);
     assert!(!mirror_of_git.run(&["sync"]).status.success(), "upstream answers 503");
     let metrics = mirror_of_git.get("/metrics").text();
     assert!(metrics.contains("\nmirror_follow_failing 1\n"), "{metrics}");

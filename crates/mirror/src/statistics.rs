@@ -18,6 +18,10 @@ pub struct Statistics {
     pub index_answers: AtomicU64,
     /// Those of them that were answered `304`.
     pub index_not_modified: AtomicU64,
+    /// Packs that were begun for git clients.
+    pub git_packs: AtomicU64,
+    /// Git clients that were told why they get nothing.
+    pub git_refused: AtomicU64,
     served: Mutex<HashMap<Checksum, Served>>,
     flushed: Mutex<Counts>,
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use actix_web::body::BodyStream;
@@ -107,7 +108,7 @@ async fn advertise_refs(request: HttpRequest, appliance: Shared) -> HttpResponse
             let mut body = BytesMut::new();
             pkt_line::data(&mut body, b"# service=git-upload-pack\n");
             pkt_line::flush(&mut body);
-            refused(&refusal, ADVERTISEMENT, body)
+            refused(&appliance, &refusal, ADVERTISEMENT, body)
         }
     }
 }
@@ -119,7 +120,8 @@ fn service(query: &str) -> Option<String> {
 }
 
 /// After a 200, as git says it: its clients show an `ERR` line to their user, and only the number of a status.
-fn refused(refusal: &Refusal, content_type: &str, mut body: BytesMut) -> HttpResponse {
+fn refused(appliance: &Shared, refusal: &Refusal, content_type: &str, mut body: BytesMut) -> HttpResponse {
+    appliance.statistics.git_refused.fetch_add(1, Relaxed);
     log::info!("a git client was refused: {refusal}");
     body.extend_from_slice(&pkt_line::error(&refusal.to_string()));
     uncached(StatusCode::OK, content_type).body(body.freeze())
@@ -146,13 +148,13 @@ async fn upload_pack(request: HttpRequest, payload: web::Payload, appliance: Sha
         Ok(Request::Probe) => uncached(StatusCode::OK, RESULT).body(Bytes::new()),
         Ok(Request::Fetch(fetch)) if can_hear(&fetch) && appliance.git_client(host.as_deref()).is_ok() => {
             let Ok(slot) = Arc::clone(&appliance.git_clones).try_acquire_owned() else {
-                return refused(&Refusal::Busy, RESULT, BytesMut::new());
+                return refused(&appliance, &Refusal::Busy, RESULT, BytesMut::new());
             };
             streamed(aloud(appliance, body, fetch, slot))
         }
         Ok(_) => match appliance.git_view(host.as_deref()).await {
             Ok(serving) => answered(&appliance, &serving, protocol, &body).await,
-            Err(refusal) => refused(&refusal, RESULT, BytesMut::new()),
+            Err(refusal) => refused(&appliance, &refusal, RESULT, BytesMut::new()),
         },
     }
 }
@@ -173,8 +175,9 @@ async fn answered(appliance: &Shared, serving: &Serving, protocol: Protocol, bod
         return uncached(StatusCode::OK, RESULT).body(answer.head);
     }
     let Ok(Ok(slot)) = tokio::time::timeout(SLOT, Arc::clone(&appliance.git_clones).acquire_owned()).await else {
-        return refused(&Refusal::Busy, RESULT, BytesMut::new());
+        return refused(appliance, &Refusal::Busy, RESULT, BytesMut::new());
     };
+    appliance.statistics.git_packs.fetch_add(1, Relaxed);
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || send_pieces(answer, None, &pieces, slot));
     streamed(receiver)
@@ -211,6 +214,8 @@ fn aloud(
                 }
             }
             if !waits {
+                log::info!("a git client was refused: {refusal}");
+                appliance.statistics.git_refused.fetch_add(1, Relaxed);
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -218,7 +223,10 @@ fn aloud(
         let respond = move || {
             let said = first.is_none().then_some(said);
             match git_smart_http::respond(&serving.view, fetch.protocol, &body, &appliance.git_limits()) {
-                Ok(answer) => send_pieces(answer, said, &pieces, slot),
+                Ok(answer) => {
+                    appliance.statistics.git_packs.fetch_add(1, Relaxed);
+                    send_pieces(answer, said, &pieces, slot);
+                }
                 Err(error) => drop(pieces.blocking_send(Ok(error.pkt_line()))),
             }
         };

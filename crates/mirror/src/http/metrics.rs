@@ -205,6 +205,19 @@ impl Readings {
     }
 
     fn git(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let statistics = &self.0.statistics;
+        counter(
+            out,
+            "git_packs",
+            "Packs begun for git clients, clones and updates",
+            statistics.git_packs.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "git_refused",
+            "Git clients that were told why they get no index",
+            statistics.git_refused.load(Relaxed),
+        )?;
         let bytes = match self.0.index.pack_log() {
             Some(PackLogState::Ready(log)) => Some(log.view().payload_bytes()),
             _ => None,
