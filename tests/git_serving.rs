@@ -94,16 +94,21 @@ impl Clone {
         assert_eq!(tree, published_tree(mirror), "{}", self.what);
     }
 
-    fn update(&self, mirror: &MirrorProcess, how: &[&str]) {
-        // what comes stays loose, so that it can be counted
-        let start = ["-c", &self.protocol, "-c", "fetch.unpackLimit=100000", "fetch", "-q"];
+    /// Gives how many objects were sent.
+    fn update(&self, mirror: &MirrorProcess, how: &[&str]) -> usize {
+        let before = self.packed_objects();
+        // each pack is kept as it came
+        let start = ["-c", &self.protocol, "-c", "fetch.unpackLimit=1", "fetch", "-q"];
         git_ok(&self.dir, &[&start[..], how].concat());
         self.check(mirror);
+        self.packed_objects() - before
     }
 
-    fn loose_objects(&self) -> usize {
-        let text = git_ok(&self.dir, &["count-objects"]);
-        let count = text.split(' ').next().and_then(|count| count.parse().ok());
+    /// Those that are in two packs are counted twice.
+    fn packed_objects(&self) -> usize {
+        let text = git_ok(&self.dir, &["count-objects", "-v"]);
+        let count = text.lines().find_map(|line| line.strip_prefix("in-pack: "));
+        let count = count.and_then(|count| count.parse().ok());
         count.unwrap_or_else(|| panic!("git counts objects: {text}"))
     }
 }
@@ -124,12 +129,11 @@ fn git_clones_and_updates_by_each_protocol_full_and_shallow() {
         assert_eq!(is_shallow(), "false");
         clones.push(unshallowed);
     }
-    let update_all = |mirror: &MirrorProcess, most_objects: usize| {
+    let left_behind = Clone::new(home.path(), &mirror, 2, &["--no-checkout"]);
+    let update_all = |mirror: &MirrorProcess, lacked: usize| {
         for clone in &clones {
-            let before = clone.loose_objects();
-            clone.update(mirror, &[]);
-            let came = clone.loose_objects() - before;
-            assert!(came <= most_objects, "{}: {came} objects came", clone.what);
+            let sent = clone.update(mirror, &[]);
+            assert_eq!(sent, lacked, "{}: no more than what it lacked", clone.what);
         }
     };
     upstreams
@@ -145,25 +149,45 @@ fn git_clones_and_updates_by_each_protocol_full_and_shallow() {
     }
     upstreams.git.commit(&[("fi/ll/filler-0299", None)]);
     sync(&mirror);
-    update_all(&mirror, 150);
+    update_all(&mirror, 104);
 
     upstreams.git.squash();
     upstreams.git.prune();
     sync(&mirror);
-    update_all(&mirror, 2);
+    update_all(&mirror, 0);
     upstreams
         .git
         .commit(&[("fi/ll/filler-0008", Some(&GitUpstream::filler(8, 4)))]);
     sync(&mirror);
-    update_all(&mirror, 6);
+    update_all(&mirror, 5);
 
     upstreams
         .git
         .commit(&[("fi/ll/filler-0009", Some(&GitUpstream::filler(9, 4)))]);
     mirror.restart();
     sync(&mirror);
-    update_all(&mirror, 7);
-    Clone::new(home.path(), &mirror, 2, &["--single-branch"]);
+    update_all(&mirror, 5);
+    assert_eq!(left_behind.update(&mirror, &[]), 5 + 104 + 5 + 5, "all of it at once");
+    let first = git_ok(&left_behind.dir, &["rev-parse", "HEAD"]);
+    for protocol in 0..3 {
+        let by_h2c = Clone::new(
+            home.path(),
+            &mirror,
+            protocol,
+            &["--single-branch", "-c", "http.version=HTTP/2"],
+        );
+        assert_eq!(by_h2c.update(&mirror, &[]), 0);
+        by_h2c.update(&mirror, &["--depth=2"]);
+        by_h2c.update(&mirror, &["--deepen=1"]);
+        by_h2c.update(&mirror, &["--unshallow"]);
+        Clone::new(home.path(), &mirror, protocol, &["--filter=blob:none"]);
+        // any published commit may be wanted
+        let old = Clone::new(home.path(), &mirror, protocol, &["--depth=1", "--branch=master"]);
+        git_ok(&old.dir, &["fetch", "-q", "--depth=1", "origin", &first]);
+        assert_eq!(git_ok(&old.dir, &["rev-parse", "FETCH_HEAD"]), first);
+        let unknown = git(&old.dir, &["fetch", "origin", &"1".repeat(40)]);
+        assert!(text_of(&unknown).1.contains("not our ref"), "{}", said(&unknown));
+    }
     for clone in &clones {
         assert_eq!(
             git_ok(&clone.dir, &["branch", "-r", "--format", "%(refname)"])
