@@ -174,9 +174,10 @@ fn the_first_two_blocks_of_the_readme_are_the_two_commands() {
 }
 
 #[test]
-fn the_readme_has_the_stanza_that_the_binary_gives() {
-    let stanza = stdout(&["config", "client"]);
-    assert!(read("README.md").contains(&stanza), "README.md lacks this:\n{stanza}");
+fn the_readme_has_the_stanzas_that_the_binary_gives() {
+    for stanza in [stdout(&["config", "client"]), stdout(&["config", "client", "--old"])] {
+        assert!(read("README.md").contains(&stanza), "README.md lacks this:\n{stanza}");
+    }
 }
 
 #[test]

@@ -104,6 +104,29 @@ fn a_sync_by_command_brings_the_whole_tree_and_sparse_then_asks_nobody() {
 }
 
 #[test]
+fn another_mirror_can_be_followed() {
+    let (_sparse, git) = upstreams();
+    let first = mirror(&git).start();
+    run_ok(&first, &["sync"]);
+    let second = mirror(&git)
+        .env("MIRROR_UPSTREAM__GIT", &first.url("/git/index"))
+        .start();
+    let files = |mirror: &MirrorProcess| {
+        let listed = git_ok(&repository(mirror), &["ls-tree", "-r", "refs/heads/master"]);
+        let files = listed.lines().filter(|file| !file.ends_with("\tconfig.json"));
+        files.map(str::to_owned).collect::<Vec<_>>()
+    };
+    run_ok(&second, &["sync"]);
+    assert_eq!(files(&second), files(&first));
+    git.commit(&[("fi/ll/filler-0001", Some(&GitUpstream::filler(1, 2)))]);
+    run_ok(&first, &["sync"]);
+    run_ok(&second, &["sync"]);
+    assert_eq!(files(&second), files(&first));
+    assert_eq!(files(&second).len(), FILLERS + 1);
+    clone_and_check(&second);
+}
+
+#[test]
 fn a_sync_without_a_server_is_served_by_the_next_one_also_offline() {
     let (_, git) = upstreams();
     let data = tempfile::tempdir().unwrap();
@@ -183,7 +206,9 @@ fn a_pack_log_that_is_cut_damaged_or_gone_is_made_anew() {
         for path in files() {
             let mut bytes = fs::read(&path).unwrap();
             let at = at(bytes.len());
-            bytes.get_mut(at).map(|byte| *byte ^= 0x55);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 0x55;
+            }
             fs::write(path, bytes).unwrap();
         }
     };
