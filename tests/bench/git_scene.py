@@ -49,6 +49,17 @@ class Upstream:
     def go_to(self, commit):
         git(self.repository, "update-ref", "refs/heads/master", commit)
 
+    def add(self, path, text):
+        """Goes to a commit with one more index file."""
+        made_in = {"GIT_INDEX_FILE": str(self.repository / "index-of-add")}
+        content = self.repository / "content-of-add"
+        content.write_text(text)
+        git(self.repository, "read-tree", "master", **made_in)
+        blob = git(self.repository, "hash-object", "-w", content)
+        git(self.repository, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", **made_in)
+        tree = git(self.repository, "write-tree", **made_in)
+        self.go_to(git(self.repository, "commit-tree", tree, "-p", "master", "-m", f"Add {path}"))
+
     def squash(self):
         commit = git(self.repository, "commit-tree", "master^{tree}", "-m", "Collapse index into one commit")
         self.go_to(commit)
@@ -58,16 +69,17 @@ class Upstream:
 class Mirror:
     """A mirror of `upstream` that syncs when it is told to, with its data in `directory`."""
 
-    def __init__(self, binary, upstream, directory):
+    def __init__(self, binary, upstream, directory, **settings):
         directory.mkdir()
         # not port 0: the published config.json names the address, and clients that come by another are refused
         self.binary, self.directory, self.address = binary, directory, f"127.0.0.1:{free_port()}"
-        self.settings = environment(
-            MIRROR_UPSTREAM__SPARSE="",
-            MIRROR_UPSTREAM__GIT=upstream.url,
-            MIRROR_DATA_DIR=str(directory / "data"),
-            MIRROR_INDEX__SYNC_INTERVAL="24h",
-        )
+        own = {
+            "MIRROR_UPSTREAM__SPARSE": "",
+            "MIRROR_UPSTREAM__GIT": upstream.url,
+            "MIRROR_DATA_DIR": str(directory / "data"),
+            "MIRROR_INDEX__SYNC_INTERVAL": "24h",
+        }
+        self.settings = environment(**{**own, **settings})
         self.start()
 
     def start(self):

@@ -5,19 +5,23 @@ First: the first sync against `git clone --bare --depth 1` of the same upstream.
 whose answers are thrown away, to the mirror and to `git http-backend` over a copy of the mirror's own index.git with bitmaps.
 """
 import argparse
+import hashlib
 import http.client
+import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 from git_scene import BUNDLE, GIT, Mirror, Upstream, git, run, start_backend
-from servers import environment
+from servers import Server, answers, environment, free_port
 
-MIB = 1 << 20
+FILE_BYTES = 200_000
+DOWNLOAD = "/api/v1/crates/bench-download/1.0.0/download"
 
 
 def processes(pid):
@@ -144,7 +148,16 @@ class Bench:
     def serve(self):
         """A mirror with commits of its own for several positions of upstream, and git over a copy of them."""
         self.upstream.go_to(self.upstream.commits[0])
-        self.mirror = Mirror(self.options.binary, self.upstream, self.directory / "mirror")
+        files = self.start_files()
+        self.mirror = Mirror(
+            self.options.binary,
+            self.upstream,
+            self.directory / "mirror",
+            # it fetches crate files only if it has a sparse upstream
+            MIRROR_UPSTREAM__SPARSE=f"sparse+http://{files}/index/",
+            MIRROR_UPSTREAM__DOWNLOAD=f"http://{files}",
+            MIRROR_INDEX__SPARSE_MAX_AGE="1h",
+        )
         self.servers.append(self.mirror.server)
         began = time.monotonic()
         # left behind by so many commits when the last one is reached
@@ -214,32 +227,65 @@ class Bench:
         first = statistics.median(first for first, _ in answers)
         print(f"| {what} | {name} | {answers[0][1]:,} | {first * 1e3:.0f} |", flush=True)
 
+    def start_files(self):
+        """The address of a server that has the one crate file."""
+        path = self.directory / "files/bench-download/1.0.0/download"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(os.urandom(FILE_BYTES))
+        address = f"127.0.0.1:{free_port()}"
+        config = self.directory / "files/index/config.json"
+        config.parent.mkdir()
+        config.write_text(json.dumps({"dl": f"http://{address}"}))
+        host, port = address.split(":")
+        command = [sys.executable, "-m", "http.server", "--bind", host, "--directory", str(self.directory / "files"), port]
+        server = Server(command, self.directory / "files-log")
+        self.servers.append(server)
+        server.wait_until(lambda: answers(address))
+        self.checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        return address
+
     def others_meanwhile(self):
-        """Index files asked for one after the other, first alone and then beside ten clones."""
-        until = time.monotonic() + 1
-        alone = self.latencies(lambda: time.monotonic() > until)
-        working = [threading.Thread(target=ask, args=(self.places["mirror"][1], self.tips[0])) for _ in range(10)]
-        for thread in working:
-            thread.start()
-        beside = self.latencies(lambda: not any(thread.is_alive() for thread in working))
-        print("| an index file asked for | answers | ms, median | ms, slowest |")
-        print("|---|---|---|---|")
-        for name, times in (("alone", alone), ("beside ten clones", beside)):
-            print(f"| {name} | {len(times)} | {statistics.median(times) * 1e3:.1f} | {max(times) * 1e3:.1f} |")
+        """A kept crate file and an index file, asked for one after the other, first alone and then beside ten clones."""
+        version = {"name": "bench-download", "vers": "1.0.0", "deps": [], "cksum": self.checksum, "features": {}, "yanked": False}
+        text = json.dumps(version) + "\n"
+        self.upstream.add("be/nc/bench-download", text)
+        for path in ("be/nc/bench-download", "se/rd/serde"):
+            sparse = self.directory / "files/index" / path
+            sparse.parent.mkdir(parents=True)
+            sparse.write_text(git(self.upstream.repository, "show", f"master:{path}") + "\n")
+        self.mirror.command("sync")
+        self.get(DOWNLOAD)
+        print("| asked for | meanwhile | answers | ms, median | ms, slowest |")
+        print("|---|---|---|---|---|")
+        for what, path in ((f"a kept crate file of {FILE_BYTES:,} bytes", DOWNLOAD), ("an index file", "/index/se/rd/serde")):
+            until = time.monotonic() + 1
+            self.latencies(what, "nothing", path, lambda: time.monotonic() > until)
+            place = self.places["mirror"][1]
+            working = [threading.Thread(target=lambda: [ask(place, self.tips[0]) for _ in range(5)]) for _ in range(10)]
+            for thread in working:
+                thread.start()
+            self.latencies(what, "ten clients clone, five times each", path, lambda: not any(thread.is_alive() for thread in working))
         print(flush=True)
 
-    def latencies(self, over):
-        connection, times = http.client.HTTPConnection(self.mirror.address, timeout=60), []
+    def get(self, path, connection=None):
+        connection = connection or http.client.HTTPConnection(self.mirror.address, timeout=60)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, (path, answer.status, body[:200])
+        assert path != DOWNLOAD or hashlib.sha256(body).hexdigest() == self.checksum
+        return connection
+
+    def latencies(self, what, meanwhile, path, over):
+        connection, times = self.get(path), []
         while not over():
             began = time.monotonic()
-            connection.request("GET", "/index/se/rd/serde")
-            answer = connection.getresponse()
-            assert answer.status == 200, answer.status
-            answer.read()
+            self.get(path, connection)
             times.append(time.monotonic() - began)
             time.sleep(0.002)
         connection.close()
-        return times
+        median, slowest = statistics.median(times) * 1e3, max(times) * 1e3
+        print(f"| {what} | {meanwhile} | {len(times)} | {median:.1f} | {slowest:.1f} |", flush=True)
 
     def end(self):
         for server in self.servers:
