@@ -237,7 +237,7 @@ def main():
     arguments.add_argument("--only", default="", help="clients whose names have this in them")
     options = arguments.parse_args()
     if not BUNDLE.exists():
-        print(f"skipped: {BUNDLE} is not there (MIRROR_DATA names its directory)")
+        print(f"skipped: {BUNDLE} is not there (BENCH_DATA names its directory)")
         return
     with tempfile.TemporaryDirectory(prefix="mirror-e2e-git-") as directory:
         run_ = Run(options.binary.resolve(), Path(directory), options.only)

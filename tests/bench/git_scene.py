@@ -7,7 +7,7 @@ from pathlib import Path
 from servers import Server, environment, free_port
 
 HERE = Path(__file__).resolve().parent
-BUNDLE = Path(os.environ.get("MIRROR_DATA") or HERE.parents[2] / "shared/data") / "crates-index-2020-03.bundle"
+BUNDLE = Path(os.environ.get("BENCH_DATA") or HERE.parents[2] / "shared/data") / "crates-index-2020-03.bundle"
 SAID = "listening on http://"
 LIMIT = 600  # seconds that one command may take
 GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

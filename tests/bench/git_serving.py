@@ -299,7 +299,7 @@ def main():
     options = arguments.parse_args()
     options.binary = options.binary.resolve()
     if not BUNDLE.exists():
-        print(f"skipped: {BUNDLE} is not there (MIRROR_DATA names its directory)")
+        print(f"skipped: {BUNDLE} is not there (BENCH_DATA names its directory)")
         return
     print(f"load {os.getloadavg()[0]:.1f} at the start\n")
     with tempfile.TemporaryDirectory(prefix="mirror-bench-git-") as directory:
