@@ -322,3 +322,14 @@ fn git_fsck(mirror: &MirrorProcess) {
     let fsck = git(&repository(mirror), &["fsck", "--strict", "--full", "--no-dangling"]);
     assert!(fsck.status.success(), "{}", said(&fsck));
 }
+
+#[test]
+fn git_alone_is_an_upstream_for_crate_files_too() {
+    let (sparse, git) = upstreams();
+    let mirror = mirror(&git).start();
+    run_ok(&mirror, &["sync"]);
+    let reply = mirror.get("/api/v1/crates/word/1.0.0/download");
+    assert_eq!(reply.status, 200, "{}\n{}", reply.text(), mirror.log());
+    assert_eq!(sparse.count(&FakeUpstream::download_path("word", "1.0.0")), 1);
+    assert_eq!(mirror.get("/api/v1/crates/word/2.0.0/download").status, 404);
+}

@@ -182,6 +182,10 @@ impl Index {
     /// [`Error::Unavailable`] if there never was a good one and upstream does not answer now.
     pub async fn upstream_config(&self) -> Result<UpstreamConfig, Error> {
         let inner = &self.inner;
+        if inner.upstream.is_none() {
+            let own = Arc::clone(inner);
+            return inner.blocking(move || own.config_from_git()).await;
+        }
         let known = locked(&inner.upstream_config).clone();
         let may_ask = inner.upstream.is_some()
             && match self.mode() {

@@ -145,7 +145,7 @@ impl Appliance {
 
     /// Whether upstream is never asked, so that what is not here may well exist.
     pub fn is_offline(&self) -> bool {
-        self.mode() == Mode::Offline || self.settings.upstream.sparse.is_none()
+        self.mode() == Mode::Offline || !self.settings.upstream.is_there()
     }
 
     /// Changes how upstream is treated, until the next start.
@@ -155,12 +155,10 @@ impl Appliance {
 
     /// Where the index comes from, for people.
     pub fn upstream_name(&self) -> String {
-        let given = &self.settings.layers.get("upstream.sparse").text;
-        if given.is_empty() {
-            "nothing upstream".to_owned()
-        } else {
-            given.clone()
-        }
+        let text = |key: &str| self.settings.layers.get(key).text.clone();
+        let names = [text("upstream.sparse"), text("upstream.git")];
+        let name = names.into_iter().find(|name| !name.is_empty());
+        name.unwrap_or_else(|| "nothing upstream".to_owned())
     }
 
     /// Why this mirror is not ready, one sentence each; empty when it is. Blocks.

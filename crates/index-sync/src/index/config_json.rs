@@ -6,6 +6,8 @@ use registry::UpstreamConfig;
 use super::Inner;
 use crate::Error;
 use crate::memory::locked;
+use crate::published::{entry, object, tip_at};
+use crate::repository::upstream_commit;
 use crate::upstream_sparse::{Failure, UpstreamSparse, with_sources};
 
 /// The upstream that all states of index files are of.
@@ -20,6 +22,19 @@ impl Inner {
         let bytes = self.metadata.fact(&fact_name(upstream))?;
         *locked(&self.upstream_config) = bytes.and_then(|bytes| UpstreamConfig::parse(&bytes).ok());
         Ok(())
+    }
+
+    /// The `config.json` in upstream's git tree, as of the last round; for a mirror that has no sparse upstream.
+    pub(super) fn config_from_git(&self) -> Result<UpstreamConfig, Error> {
+        let unknown = |why: String| Error::Unavailable { why };
+        let commit = upstream_commit(self.tree.dir())?
+            .ok_or_else(|| unknown("upstream's git repository has not come yet".to_owned()))?;
+        let bytes = self.tree.with_git(|git| {
+            let found = entry(git, tip_at(git, commit)?.tree, "config.json")?;
+            found.map(|id| Ok(object(git, id)?.detach().data)).transpose()
+        })?;
+        let bytes = bytes.ok_or_else(|| unknown("upstream's git repository has no config.json".to_owned()))?;
+        UpstreamConfig::parse(&bytes).map_err(|error| unknown(error.to_string()))
     }
 
     /// Another upstream's validators would earn a "not modified" that means nothing: with a new address all of them go.

@@ -143,7 +143,7 @@ fn announce(appliance: &Appliance, addresses: &[SocketAddr]) {
             named.join(" and ")
         );
     }
-    if settings.upstream.sparse.is_none() && appliance.mode() != Mode::Offline {
+    if !settings.upstream.is_there() && appliance.mode() != Mode::Offline {
         log::warn!("there is no upstream: only what is kept is served");
     }
 }

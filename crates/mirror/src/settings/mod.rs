@@ -126,6 +126,13 @@ pub struct Upstream {
     pub proxy: Option<String>,
 }
 
+impl Upstream {
+    /// Whether there is one, of either kind.
+    pub fn is_there(&self) -> bool {
+        self.sparse.is_some() || self.git.is_some()
+    }
+}
+
 /// Every setting, in the form in which it is used.
 #[derive(Debug, Clone)]
 pub struct Settings {
