@@ -153,7 +153,7 @@ class Bench:
             self.options.binary,
             self.upstream,
             self.directory / "mirror",
-            # it fetches crate files only if it has a sparse upstream
+            # as most mirrors are set up: with both
             MIRROR_UPSTREAM__SPARSE=f"sparse+http://{files}/index/",
             MIRROR_UPSTREAM__DOWNLOAD=f"http://{files}",
             MIRROR_INDEX__SPARSE_MAX_AGE="1h",
