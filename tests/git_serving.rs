@@ -97,11 +97,21 @@ impl Clone {
     /// Gives how many objects were sent.
     fn update(&self, mirror: &MirrorProcess, how: &[&str]) -> usize {
         let before = self.packed_objects();
+        self.fetch(how);
+        self.check(mirror);
+        self.packed_objects() - before
+    }
+
+    fn fetch(&self, how: &[&str]) {
         // each pack is kept as it came
         let start = ["-c", &self.protocol, "-c", "fetch.unpackLimit=1", "fetch", "-q"];
         git_ok(&self.dir, &[&start[..], how].concat());
-        self.check(mirror);
-        self.packed_objects() - before
+    }
+
+    /// Each counted once.
+    fn objects(&self) -> usize {
+        let ids = ["--batch-all-objects", "--batch-check=%(objectname)", "--unordered"];
+        git_ok(&self.dir, &[&["cat-file"][..], &ids].concat()).lines().count()
     }
 
     /// Those that are in two packs are counted twice.
@@ -196,6 +206,101 @@ fn git_clones_and_updates_by_each_protocol_full_and_shallow() {
             2
         );
         assert_eq!(git_ok(&clone.dir, &["tag"]), "");
+    }
+}
+
+/// One crate's index file of 8 MiB, of which a pack keeps three quarters; another one for each seed.
+fn weighty(mut seed: u64) -> String {
+    const CHARACTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+    let mut character = || {
+        // xorshift64
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        char::from(CHARACTERS[(seed % 64) as usize])
+    };
+    // deflate looks back 32 KiB and sees no repetition
+    let noise: String = (0..64 << 10).map(|_| character()).collect();
+    let feature = noise.repeat(16);
+    let line = |minor| {
+        format!(
+            "{{\"name\":\"weighty\",\"vers\":\"0.{minor}.0\",\"deps\":[],\"cksum\":\"{minor:064x}\",\"features\":{{\"f\":[\"{feature}\"]}},\"yanked\":false}}\n"
+        )
+    };
+    (0..8).map(line).collect()
+}
+
+/// Upstream replaces a large file until the mirror drops its own history; those that are kept up follow until then.
+fn make_it_squash(upstreams: &Upstreams, mirror: &MirrorProcess, kept_up: &[Clone]) {
+    let repository = mirror.data_dir().join("index.git");
+    let root = || git_ok(&repository, &["rev-list", "--max-parents=0", "refs/heads/master"]);
+    // upstream's git is spared its search for likeness
+    git_ok(&upstreams.git.dir(), &["config", "core.bigFileThreshold", "1m"]);
+    let first_root = root();
+    let mut times = 0;
+    while root() == first_root {
+        kept_up.iter().for_each(|clone| clone.fetch(&[]));
+        times += 1;
+        assert!(times <= 12, "the mirror keeps its whole history: {}", mirror.log());
+        let large = weighty(times as u64);
+        upstreams.git.commit(&[("we/ig/weighty", Some(&large))]);
+        sync(mirror);
+        // upkeep goes on when a sync is over, and is over when the next commit is published
+        let small = GitUpstream::filler(6, 1 + times);
+        upstreams.git.commit(&[("fi/ll/filler-0006", Some(&small))]);
+        sync(mirror);
+    }
+    // the pack log is put in order behind the squash, and until that is done clients are given what was published before
+    let url = mirror.url("/git/index");
+    let is_served = || {
+        let seen = git_ok(&repository, &["ls-remote", &url, "refs/heads/master"]);
+        let tip = git_ok(&repository, &["rev-parse", "refs/heads/master"]);
+        seen.starts_with(&tip).then_some(())
+    };
+    eventually(PATIENCE, is_served).expect("what is published is soon given to clients");
+}
+
+#[test]
+fn git_and_cargo_update_across_a_squash_of_the_mirrors_own_history() {
+    let mut upstreams = Upstreams::start();
+    let mut mirror = upstreams.mirror().start();
+    let home = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"{}\"\n",
+        mirror.url("/git/index")
+    );
+    let project = CargoProject::new()
+        .dependency("app-core", "1")
+        .main_rs("fn main() { println!(\"{}\", app_core::words()); }")
+        .config(&config);
+    assert_eq!(project.cargo_ok(&["run", "-q"]), "by git: first\n");
+    let clone = |protocol, depth| Clone::new(home.path(), &mirror, protocol, depth);
+    let shallow: &[&str] = &["--depth=1"];
+    let left_behind = [clone(0, &[]), clone(1, shallow), clone(2, &[]), clone(2, shallow)];
+    let kept_up = [clone(0, shallow), clone(1, &[])];
+    upstreams.publish(CrateBuilder::new("word", "1.1.0").lib("pub const WORD: &str = \"second\";"));
+    sync(&mirror);
+    make_it_squash(&upstreams, &mirror, &kept_up);
+    for clone in &kept_up {
+        // root, `we`, `we/ig` and its file, and the commit without parents; commit, root, `fi`, `fi/ll` and its file
+        let sent = clone.update(&mirror, &[]);
+        assert_eq!(sent, 5 + 5, "{}: no more than what it lacked", clone.what);
+    }
+    mirror.restart();
+    for clone in &left_behind {
+        let had = clone.objects();
+        let sent = clone.update(&mirror, &[]);
+        assert_eq!(sent, clone.objects() - had, "{}: nothing that it had", clone.what);
+    }
+    assert_eq!(project.cargo_ok(&["run", "-q", "--locked"]), "by git: first\n");
+    project.cargo_ok(&["update", "-q"]);
+    assert_eq!(project.cargo_ok(&["run", "-q", "--locked"]), "by git: second\n");
+
+    let small = GitUpstream::filler(7, 2);
+    upstreams.git.commit(&[("fi/ll/filler-0007", Some(&small))]);
+    sync(&mirror);
+    for clone in left_behind.iter().chain(&kept_up) {
+        assert_eq!(clone.update(&mirror, &[]), 5, "{}", clone.what);
     }
 }
 
