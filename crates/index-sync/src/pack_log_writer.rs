@@ -191,6 +191,7 @@ impl Shared {
         let mut place = locked(&self.place);
         let damaged = place.log.as_ref().is_some_and(|log| log.view().is_damaged());
         let is_being_mended = match &place.writer {
+            Whereabouts::Here(writer) if !damaged && self.is_ahead(writer) => return,
             Whereabouts::Here(writer) if !damaged && self.is_good(writer) => {
                 let log = writer.log();
                 place.log = log.view().head().is_some().then_some(log);
@@ -232,6 +233,12 @@ impl Shared {
         let head = view.head().map(|head| head.id);
         let published = self.tree.tip().ok().flatten().map(|tip| id(tip.commit));
         head == published && (head.is_none() || view.root_is_whole())
+    }
+
+    /// Whether it ends at the commit that the branch is just being moved to: who publishes that looks after the log next.
+    fn is_ahead(&self, writer: &PackLogWriter) -> bool {
+        let next = self.tree.next().map(id);
+        next.is_some() && next == writer.log().view().head().map(|head| head.id)
     }
 
     fn mend(&self, mut writer: Option<Box<PackLogWriter>>, damaged: bool) {

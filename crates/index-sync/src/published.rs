@@ -141,6 +141,11 @@ impl PublishedTree {
         current.next = Some(next);
     }
 
+    /// The commit that the branch is about to be moved to.
+    pub(crate) fn next(&self) -> Option<CommitId> {
+        self.shared.current.read().unwrap_or_else(PoisonError::into_inner).next
+    }
+
     /// Lets go of all that is mapped: without it a pack that was removed holds its disk space for ever.
     pub(crate) fn reopen(&self) -> Result<(), Error> {
         let git = open_git(&self.shared.dir, self.shared.slots)?.into_sync();

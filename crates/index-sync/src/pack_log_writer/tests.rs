@@ -260,6 +260,28 @@ fn what_a_crash_left_in_the_log_alone_is_published() {
 }
 
 #[test]
+fn a_client_that_asks_just_before_the_branch_moves_does_not_have_the_log_made_anew() {
+    let mut bench = Bench::new(RepositoryLimits::default());
+    bench.publish("abc", "one\n");
+    let tree = bench.repository().reader();
+    let before = tree.tip().unwrap();
+    let next = bench.publish("abd", "two\n");
+    let after = tree.tip().unwrap();
+    tree.set_tip(before);
+    tree.set_next(next);
+    let PackLogState::Ready(log) = bench.state() else {
+        panic!("the log is not ready while a commit is published");
+    };
+    assert_eq!(log.view().head().map(|head| head.id), Some(id(next)));
+    let keeper = bench.repository().pack_log().unwrap();
+    let is_here = |keeper: &PackLogReader| matches!(locked(&keeper.shared.place).writer, Whereabouts::Here(_));
+    assert!(is_here(&keeper), "somebody mends what is good");
+    tree.set_tip(after);
+    bench.assert_serves(None);
+    assert!(is_here(&keeper));
+}
+
+#[test]
 fn an_old_tip_updates_over_a_squash_and_a_clone_begins_after_it() {
     let limits = RepositoryLimits {
         slack_bytes: 40_000,
