@@ -65,6 +65,18 @@ fn published_tree(mirror: &MirrorProcess) -> String {
     )
 }
 
+/// With what else is in its configuration.
+fn project_by_git(mirror: &MirrorProcess, more: &str) -> CargoProject {
+    let config = format!(
+        "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"{}\"\n{more}",
+        mirror.url("/git/index")
+    );
+    CargoProject::new()
+        .dependency("app-core", "1")
+        .main_rs("fn main() { println!(\"{}\", app_core::words()); }")
+        .config(&config)
+}
+
 /// A clone that is kept up to date, by one protocol.
 struct Clone {
     dir: std::path::PathBuf,
@@ -265,14 +277,7 @@ fn git_and_cargo_update_across_a_squash_of_the_mirrors_own_history() {
     let mut upstreams = Upstreams::start();
     let mut mirror = upstreams.mirror().start();
     let home = tempfile::tempdir().unwrap();
-    let config = format!(
-        "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"{}\"\n",
-        mirror.url("/git/index")
-    );
-    let project = CargoProject::new()
-        .dependency("app-core", "1")
-        .main_rs("fn main() { println!(\"{}\", app_core::words()); }")
-        .config(&config);
+    let project = project_by_git(&mirror, "");
     assert_eq!(project.cargo_ok(&["run", "-q"]), "by git: first\n");
     let clone = |protocol, depth| Clone::new(home.path(), &mirror, protocol, depth);
     let shallow: &[&str] = &["--depth=1"];
@@ -317,20 +322,21 @@ fn every_cargo_builds_by_git_and_sees_what_is_new() {
             "",
         ));
     }
-    let projects: Vec<_> = ways
+    let mut projects: Vec<_> = ways
         .iter()
         .map(|(args, more)| {
-            let config = format!(
-                "[source.crates-io]\nreplace-with = \"mirror\"\n[source.mirror]\nregistry = \"{}\"\n{more}",
-                mirror.url("/git/index")
-            );
-            let project = CargoProject::new()
-                .dependency("app-core", "1")
-                .main_rs("fn main() { println!(\"{}\", app_core::words()); }")
-                .config(&config);
-            (project, args.iter().map(String::as_str).collect::<Vec<_>>(), more)
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            (project_by_git(&mirror, more), args, *more)
         })
         .collect();
+    // that of the system's packages is often much older
+    if ["cargo", "rustc"]
+        .iter()
+        .all(|name| Path::new("/usr/bin").join(name).exists())
+    {
+        let project = project_by_git(&mirror, "").env("PATH", "/usr/bin:/bin");
+        projects.push((project, Vec::new(), "the system's cargo"));
+    }
     for (project, args, more) in &projects {
         let says = project.cargo_ok(&[&args[..], &["run", "-q"]].concat());
         assert_eq!(says, "by git: first\n", "{args:?} {more}");
