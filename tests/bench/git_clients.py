@@ -2,149 +2,38 @@
 """The real index, from a git upstream through the mirror to every git client that this machine has or can get (`just e2e-git`).
 
 Each client clones at the bundle's first commit and updates after 1 and 100 upstream commits, to the last one, after a squash by
-upstream and after a restart of the mirror; another copy of it is left behind at the first commit until the last one. Each time
-its branch is the mirror's and, for those that are git, `git fsck --strict` is clean; the published tree differs from upstream's by config.json alone.
+upstream, a restart of the mirror, and a squash of the mirror's own history. Copies of it are left behind: one at the first commit until the last one and
+from there until after the mirror's squash, one at the second until then. Each time its branch is the mirror's and, as git sees it, `git fsck --strict` is
+clean; git is sent nothing that it had; the published tree differs from upstream's by config.json alone.
 """
 import argparse
+import json
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from git_scene import BUNDLE, GIT, Mirror, Upstream, git, run
+from git_client_programs import Cli, every_client
+from git_scene import BUNDLE, GIT, LIMIT, Mirror, Upstream, git, light, run, weighty
 from servers import environment
 
-MANIFEST = """[package]
-name = "wants"
-version = "0.1.0"
-edition = "2018"
-
-[dependencies]
-serde = { version = "1", features = ["derive"] }
-rand = "0.7"
-tokio = "0.2"
-"""
-DULWICH = """import sys
-from dulwich import porcelain
-what, url, where = sys.argv[1:]
-if what == "clone":
-    porcelain.clone(url, where, bare=True).close()
-else:
-    porcelain.fetch(where, url)
-    from dulwich.repo import Repo
-    from dulwich.client import get_transport_and_path
-    with Repo(where) as repo:
-        client, path = get_transport_and_path(url)
-        head = client.fetch(path, repo).refs[b"refs/heads/master"]
-        repo.refs[b"refs/heads/master"] = head
-"""
-ISOMORPHIC = """const git = require("isomorphic-git"), http = require("isomorphic-git/http/node"), fs = require("fs");
-const [what, url, gitdir] = process.argv.slice(2);
-const common = { fs, http, gitdir, url, ref: "master", singleBranch: true, tags: false };
-(async () => {
-  if (what == "clone") await git.clone({ ...common, dir: gitdir, noCheckout: true });
-  const { fetchHead } = await git.fetch(common);
-  await git.writeRef({ fs, gitdir, ref: "refs/heads/master", value: fetchHead, force: true });
-})().catch((error) => { console.error(error); process.exit(1); });
-"""
+WEIGHT = 16  # MiB of one index file that upstream replaces until the mirror drops its history
+TIMES = 12  # that are more than enough
+LEFT, BEHIND = "-left", "-behind"
 
 
-class Cli:
-    """The git command with one version of the protocol."""
-
-    def __init__(self, protocol, *options):
-        self.name = " ".join(["git", f"v{protocol}", *options])
-        self.options, self.version = options, f"protocol.version={protocol}"
-
-    def clone(self, url, where):
-        git("/", "-c", self.version, "clone", "-q", "--bare", *self.options, url, where)
-
-    def update(self, url, where):
-        git(where, "-c", self.version, "fetch", "-q", *self.options, url, "+refs/heads/master:refs/heads/master")
-
-    def repository(self, where):
-        return where
+def objects(repository):
+    return set(git(repository, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split())
 
 
-class Cargo:
-    """One cargo that resolves a project; its index is in a CARGO_HOME of its own."""
-
-    def __init__(self, name, command, *options, **environs):
-        self.name, self.command, self.options, self.environs = name, command, options, environs
-
-    def clone(self, url, where):
-        (where / "src").mkdir(parents=True)
-        (where / "src/lib.rs").write_text("")
-        (where / "Cargo.toml").write_text(MANIFEST)
-        (where / ".cargo").mkdir()
-        source = f'[source.crates-io]\nreplace-with = "m"\n[source.m]\nregistry = "{url}"\n'
-        (where / ".cargo/config.toml").write_text(source)
-        self.resolve(where, "generate-lockfile")
-
-    def update(self, _, where):
-        self.resolve(where, "update")
-
-    def resolve(self, where, subcommand):
-        how = environment(**GIT, CARGO_HOME=str(where / "home"), **self.environs)
-        run([*self.command, *self.options, subcommand], cwd=where, env=how)
-        assert 'name = "serde_derive"' in (where / "Cargo.lock").read_text(), self.name
-
-    def repository(self, where):
-        (found,) = (where / "home/registry/index").iterdir()
-        return found
+def packs(repository):
+    return set((repository / "objects/pack").glob("*.pack"))
 
 
-class Library:
-    """A git of another language, as a script that takes `clone` or `update`, the address and a directory."""
-
-    def __init__(self, name, command, **environs):
-        self.name, self.command, self.environs = name, command, environs
-
-    def clone(self, url, where):
-        run([*self.command, "clone", url, where], env=environment(**GIT, **self.environs))
-
-    def update(self, url, where):
-        run([*self.command, "update", url, where], env=environment(**GIT, **self.environs))
-
-    def repository(self, where):
-        return where
-
-
-def cargos(skip):
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        return skip("cargo: not installed")
-    yield Cargo("cargo (libgit2)", ["cargo", "+stable"] if shutil.which("rustup") else ["cargo"], CARGO_NET_GIT_FETCH_WITH_CLI="false")
-    yield Cargo("cargo (cli)", ["cargo", "+stable"] if shutil.which("rustup") else ["cargo"], CARGO_NET_GIT_FETCH_WITH_CLI="true")
-    toolchains = run(["rustup", "toolchain", "list"]) if shutil.which("rustup") else ""
-    if "nightly" in toolchains:
-        yield Cargo("cargo nightly (gitoxide)", ["cargo", "+nightly"], "-Zgitoxide=fetch")
-        yield Cargo("cargo nightly (gitoxide, shallow)", ["cargo", "+nightly"], "-Zgitoxide=fetch", "-Zgit=shallow-index")
-    else:
-        skip("cargo nightly with gitoxide: no nightly toolchain is installed")
-    if Path("/usr/bin/cargo").exists():
-        yield Cargo("Debian's cargo", ["/usr/bin/cargo"])
-    else:
-        skip("Debian's cargo: /usr/bin/cargo is not there")
-
-
-def libraries(directory, skip):
-    dulwich, isomorphic = directory / "dulwich", directory / "isomorphic"
-    isomorphic.mkdir()
-    try:
-        run([sys.executable, "-m", "pip", "install", "-q", "--target", dulwich, "dulwich"])
-        (dulwich / "client.py").write_text(DULWICH)
-        yield Library("dulwich", [sys.executable, dulwich / "client.py"], PYTHONPATH=str(dulwich))
-    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-        skip(f"dulwich: cannot be installed: {str(error)[-200:]}")
-    try:
-        run(["npm", "install", "--silent", "--no-audit", "--no-fund", "isomorphic-git"], cwd=isomorphic)
-        (isomorphic / "client.js").write_text(ISOMORPHIC)
-        yield Library("isomorphic-git", ["node", isomorphic / "client.js"])
-    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-        skip(f"isomorphic-git: cannot be installed: {str(error)[-200:]}")
+def objects_of(pack):
+    with pack.with_suffix(".idx").open("rb") as index:
+        return {line.split()[1] for line in run(["git", "show-index"], stdin=index).splitlines()}
 
 
 class Run:
@@ -152,11 +41,12 @@ class Run:
         self.failed = []
         self.clients_dir = directory / "clients"
         self.clients_dir.mkdir()
+        # what has to be built is built before anything is timed
+        everybody = every_client(directory, binary.parent / "crates-index-client", self.skip)
+        self.clients = [client for client in everybody if only in client.name]
         self.upstream = Upstream(directory / "upstream")
         self.upstream.go_to(self.upstream.commits[0])
         self.mirror = Mirror(binary, self.upstream, directory / "mirror")
-        everybody = [Cli(0), Cli(1), Cli(2), Cli(2, "--depth=1"), *cargos(self.skip), *libraries(directory, self.skip)]
-        self.clients = [client for client in everybody if only in client.name]
 
     def skip(self, why):
         print(f"skipped: {why}", flush=True)
@@ -168,10 +58,9 @@ class Run:
         assert commit in said, said
         print("  sync:", said.splitlines()[0], flush=True)
         self.tip = git(self.mirror.repository, "rev-parse", "refs/heads/master")
-        objects = str(self.upstream.repository / "objects")
-        differs = git(
-            self.mirror.repository, "diff-tree", "-r", "--name-only", commit, self.tip, GIT_ALTERNATE_OBJECT_DIRECTORIES=objects
-        )
+        self.serde = json.loads(git(self.mirror.repository, "show", "master:se/rd/serde").splitlines()[-1])["vers"]
+        alternates = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.upstream.repository / "objects")}
+        differs = git(self.mirror.repository, "diff-tree", "-r", "--name-only", commit, self.tip, **alternates)
         assert differs == "config.json", f"the trees differ in {differs[:500]}"
 
     def try_all(self, step, suffix=""):
@@ -179,13 +68,36 @@ class Run:
             where = self.clients_dir / f"{number}{suffix}"
             began = time.monotonic()
             try:
-                (client.update if where.exists() else client.clone)(self.mirror.url, where)
+                sent = self.update(client, where) if where.exists() else client.clone(self.mirror.url, where) or ""
                 took = time.monotonic() - began
                 self.check(client.repository(where))
-                print(f"  {step}, {client.name}: {took:.1f} s", flush=True)
+                client.sees(self.tip, self.serde)
+                print(f"  {step}, {client.name}: {took:.1f} s{sent}", flush=True)
             except Exception as error:  # noqa: BLE001 - the others are to be tried as well
                 self.failed.append(f"{step}, {client.name}")
                 print(f"  FAILED: {step}, {client.name}: {error}", flush=True)
+
+    def update(self, client, where):
+        """Gives what it was sent, of git."""
+        if not isinstance(client, Cli):
+            client.update(self.mirror.url, where)
+            return ""
+        had, had_packs = objects(where), packs(where)
+        client.update(self.mirror.url, where)
+        new_packs = packs(where) - had_packs
+        sent = set().union(*map(objects_of, new_packs))
+        assert not sent & had, f"{len(sent & had)} objects were sent that it had"
+        whole = git(self.mirror.repository, "rev-list", "--objects", "--no-object-names", "--max-count=1", self.tip)
+        needed = set(whole.split()) - had
+        assert needed <= sent, f"{len(needed - sent)} objects were not sent"
+        size = sum(pack.stat().st_size for pack in new_packs)
+        return f", {len(sent)} objects that it lacked in {size / 1000:.0f} KB; {len(needed)} are of the newest tree"
+
+    def leave_behind(self, suffix):
+        """Copies of the clients as they are now."""
+        for number, _ in enumerate(self.clients):
+            if (self.clients_dir / str(number)).exists():
+                shutil.copytree(self.clients_dir / str(number), self.clients_dir / f"{number}{suffix}", symlinks=True)
 
     def check(self, repository):
         names = ("refs/heads/master", "refs/remotes/origin/master", "refs/remotes/origin/HEAD", "FETCH_HEAD", "HEAD")
@@ -202,19 +114,52 @@ class Run:
         commits = self.upstream.commits
         self.sync(commits[0])
         self.try_all("clone")
-        self.try_all("clone to be left behind", "-left")
-        for position, words in ((1, "1 commit later"), (101, "100 commits later"), (len(commits) - 1, "at the last commit")):
+        self.leave_behind(LEFT)
+        self.sync(commits[1])
+        self.try_all("1 commit later")
+        self.leave_behind(BEHIND)
+        for position, words in ((101, "100 commits later"), (len(commits) - 1, "at the last commit")):
             self.sync(commits[position])
             self.try_all(words)
-        self.try_all(f"left behind by {len(commits) - 1} commits", "-left")
+        self.try_all(f"left behind by {len(commits) - 1} commits", LEFT)
         self.sync(self.upstream.squash())
         self.try_all("after a squash by upstream")
         self.mirror.restart()
         self.try_all("after a restart of the mirror")
         self.sync(commits[-2])
         self.try_all("one commit after the restart")
+        self.squash_of_our_own()
         self.unshallow()
         print(self.mirror.command("verify", "--against-upstream"))
+
+    def squash_of_our_own(self):
+        root = self.root()
+        for number in range(TIMES):
+            self.sync(self.upstream.add("we/ig/weighty", weighty(WEIGHT)))
+            # upkeep goes on when a sync is over, and is over when the next commit is published
+            self.sync(self.upstream.add("li/gh/light", light(number)))
+            if self.root() != root:
+                break
+        assert self.root() != root, "the mirror has kept its whole history"
+        # the pack log is put in order behind a squash; until then clients are given what was published before
+        began = time.monotonic()
+        while not git(self.mirror.repository, "ls-remote", self.mirror.url, "refs/heads/master").startswith(self.tip):
+            assert time.monotonic() - began < LIMIT, "the published commit is not served"
+            time.sleep(0.05)
+        print(f"  clients are given it {time.monotonic() - began:.1f} s later", flush=True)
+        message = git(self.mirror.repository, "show", "-s", "--format=%B", self.root())
+        assert "Replaces: " in message, message
+        print(f"  the mirror has squashed: root {root} became {self.root()}", flush=True)
+        self.try_all("after the mirror's squash")
+        self.mirror.restart()
+        self.try_all("left behind at the last commit, after the mirror's squash and a restart", LEFT)
+        self.try_all("left behind at the second commit, after the mirror's squash and a restart", BEHIND)
+        self.sync(self.upstream.add("li/gh/light", light(TIMES)))
+        for suffix in ("", LEFT, BEHIND):
+            self.try_all(f"one commit after the mirror's squash{suffix.replace('-', ', ')}", suffix)
+
+    def root(self):
+        return git(self.mirror.repository, "rev-list", "--max-parents=0", "master")
 
     def unshallow(self):
         for protocol in (0, 1, 2):

@@ -1,4 +1,5 @@
 """A real index as upstream, moved along commit by commit, and a mirror that follows it."""
+import json
 import os
 import subprocess
 import sys
@@ -16,8 +17,8 @@ GIT.update({f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMI
 
 def run(command, **how):
     """What it prints; an exception with all it said if it fails."""
-    how.setdefault("env", environment(**GIT))
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=LIMIT, **how)
+    how = {"env": environment(**GIT), "timeout": LIMIT, **how}
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **how)
     if done.returncode:
         raise RuntimeError(f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     return done.stdout.strip()
@@ -35,6 +36,20 @@ def start_backend(root, log):
     return backend
 
 
+def weighty(versions):
+    """An index file of so many versions, a MiB each, of which a pack keeps more than half: another one each time."""
+    return "".join(line("weighty", number, os.urandom(1 << 19).hex()) for number in range(versions))
+
+
+def light(number):
+    return line("light", number, "light")
+
+
+def line(name, number, feature):
+    fields = {"name": name, "vers": f"0.{number}.0", "deps": [], "cksum": f"{number:064x}", "features": {"f": [feature]}, "yanked": False}
+    return json.dumps(fields, separators=(",", ":")) + "\n"
+
+
 class Upstream:
     """The 1,001 commits of the bundle, oldest first in `commits`."""
 
@@ -50,7 +65,7 @@ class Upstream:
         git(self.repository, "update-ref", "refs/heads/master", commit)
 
     def add(self, path, text):
-        """Goes to a commit with one more index file."""
+        """Goes to a commit with this index file, and gives it."""
         made_in = {"GIT_INDEX_FILE": str(self.repository / "index-of-add")}
         content = self.repository / "content-of-add"
         content.write_text(text)
@@ -58,7 +73,9 @@ class Upstream:
         blob = git(self.repository, "hash-object", "-w", content)
         git(self.repository, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", **made_in)
         tree = git(self.repository, "write-tree", **made_in)
-        self.go_to(git(self.repository, "commit-tree", tree, "-p", "master", "-m", f"Add {path}"))
+        commit = git(self.repository, "commit-tree", tree, "-p", "master", "-m", f"Add {path}")
+        self.go_to(commit)
+        return commit
 
     def squash(self):
         commit = git(self.repository, "commit-tree", "master^{tree}", "-m", "Collapse index into one commit")
