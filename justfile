@@ -49,6 +49,6 @@ bench-git *options:
     cargo build --release
     python3 tests/bench/git_serving.py target/release/mirror {{options}}
 
-# 2,000 changes of upstream at random, with git clients left behind at old commits
+# 2,000 changes of upstream at random, with 200 kills and git clients left behind at old commits
 soak-git rounds="2000":
     MIRROR_SOAK_ROUNDS={{rounds}} cargo test --release -p mirror --test soak_git -- --nocapture

@@ -1,37 +1,52 @@
 //! A random walk of upstream's index, followed over git round by round, with git clients left behind at old commits (issue 3, "Proof").
 //!
 //! After each round the published tree is upstream's but for `config.json` and the crates whose removal is held. A client that updates, from whatever
-//! commit it had, has the published commit and a clean `git fsck --strict`. Memory, open files and files on the disk stay flat.
+//! commit it had, has the published commit and lacks nothing. In the first half processes are killed (`kill -9`) at random moments: what is published is
+//! whole before the next start, and clients notice nothing after it. In the second half one server does all: memory, open files and files on the disk stay flat.
+//! Now and then upstream changes so much that the mirror drops its own history.
 //!
-//! `MIRROR_SOAK_ROUNDS` is how often (20; `just soak-git` says 2,000), `MIRROR_SOAK_SEED` repeats a run.
+//! `MIRROR_SOAK_ROUNDS` is how often (20, with 10 kills; `just soak-git` says 2,000, with 200), `MIRROR_SOAK_SEED` repeats a run.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "soak_git/clients.rs"]
+mod clients;
+#[path = "soak_git/disk.rs"]
+mod disk;
+#[path = "soak_git/kills.rs"]
+mod kills;
+#[path = "soak_git/walk.rs"]
+mod walk;
+
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::SystemTime;
 
-use testkit::{GitUpstream, MirrorProcess, git_ok, said};
+use testkit::{MirrorProcess, said};
 
-/// Crates at the start; the walk goes on from there.
-const CRATES: u64 = 300;
-/// The limits of a repository (64 packs of three files, 256 loose objects) and what else is in a data directory.
-const MOST_FILES: usize = 800;
-const MAY_GROW_BYTES: u64 = 48 << 20;
-const MAY_OPEN_MORE: usize = 24;
+use clients::{CLIENTS, Clients};
+use disk::{Disk, blobs};
+use kills::Kills;
+use walk::Walk;
 
-struct Random(u64);
-
-impl Random {
-    /// xorshift64: repeatable, which is all that is wanted of it.
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
+/// The limits of a repository at any moment: packs, and bytes, which are 64 MiB and two and a half snapshots, of which the largest here has 4 MiB.
+const MOST_PACKS: usize = 64;
+const MOST_BYTES: u64 = (64 + 10) << 20;
+/// Two files for each pack, and what else is in a data directory.
+const MOST_FILES: usize = 200;
+/// The promise is 300 MiB for an index a hundred times as large.
+const MOST_RSS_BYTES: u64 = 256 << 20;
+/// Over the second half of a long run.
+const MAY_GROW_BYTES: u64 = 32 << 20;
+const MAY_OPEN_MORE: usize = 8;
+/// A shorter run tells nothing of growth.
+const LONG: u64 = 400;
+/// Upstream begins to change heavily in the thirteenth of so many rounds, until the mirror drops its history, which is due after four.
+const HEAVY_EVERY: u64 = 100;
+const HEAVY_AT: u64 = 12;
+const HEAVY_LIMIT: u64 = 12;
 
 #[expect(
     clippy::disallowed_methods,
@@ -41,23 +56,28 @@ fn number_from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// One version of upstream's index.
-#[derive(Debug, Clone)]
-struct Version {
-    number: u64,
-    checksum: u64,
-    yanked: bool,
+struct Soak {
+    walk: Walk,
+    mirror: MirrorProcess,
+    disk: Disk,
+    clients: Clients,
+    kills: Kills,
+    /// The published commit without a parent.
+    root: String,
+    most: Most,
 }
 
-struct Soak {
-    upstream: GitUpstream,
-    mirror: MirrorProcess,
-    clients: tempfile::TempDir,
-    random: Random,
-    crates: BTreeMap<String, Vec<Version>>,
-    /// Crates that once left the index whole: of these the mirror lets only so many go within an hour.
-    removed: BTreeSet<String>,
-    published: usize,
+/// The largest of each that was seen.
+#[derive(Debug, Default)]
+struct Most {
+    squashes: u64,
+    left_behind: u64,
+    heavy_rounds: u64,
+    peak_rss_bytes: u64,
+    open_files: usize,
+    files: usize,
+    packs: usize,
+    repository_bytes: u64,
 }
 
 /// What must not grow.
@@ -68,158 +88,112 @@ struct Reading {
 }
 
 impl Soak {
-    fn new(seed: u64) -> Self {
-        let upstream = GitUpstream::start();
+    fn new(seed: u64, fsck_every: u64) -> Self {
+        let walk = Walk::new(seed);
         let mirror = MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
-            .env("MIRROR_UPSTREAM__GIT", &upstream.url())
+            .upstream_git(&walk.upstream)
+            .own_port()
             .env("MIRROR_INDEX__SYNC_INTERVAL", "24h")
-            // a git index names its address, so the clients of a mirror on any free port need it to have one
-            .env("MIRROR_PUBLIC_URL", "http://127.0.0.1:1")
+            // clients that were left behind for longer come from a commit that is not known any more
+            .env("MIRROR_GIT__OLD_TIPS", "5m")
             .start();
+        let disk = Disk::new(mirror.data_dir());
         let mut soak = Self {
-            upstream,
+            walk,
             mirror,
-            clients: tempfile::tempdir().unwrap(),
-            random: Random(seed | 1),
-            crates: BTreeMap::new(),
-            removed: BTreeSet::new(),
-            published: 0,
+            disk,
+            clients: Clients::new(fsck_every),
+            kills: Kills::default(),
+            root: String::new(),
+            most: Most::default(),
         };
-        let names: BTreeSet<String> = (0..CRATES).map(|_| soak.add()).collect();
-        soak.commit(&names, Some("{\"dl\":\"http://127.0.0.1:1/dl\"}\n"));
         soak.sync();
+        soak.root = soak.disk.root();
+        for number in 0..CLIENTS {
+            let url = soak.url();
+            soak.clients.update(number, &url, &soak.disk, &mut soak.walk.random);
+        }
+        // once more, since the first is larger than others
+        soak.round();
         soak
     }
 
-    /// A new crate, or a new version of one that is there.
-    fn add(&mut self) -> String {
-        let number = self.published;
-        self.published += 1;
-        let name = match self.some_crate() {
-            Some(name) if self.crates.len() as u64 >= CRATES && self.random.next(3) > 0 => name,
-            _ => format!("walk{number}"),
-        };
-        let version = Version {
-            number: number as u64,
-            checksum: self.random.next(u64::MAX),
-            yanked: false,
-        };
-        self.crates.entry(name.clone()).or_default().push(version);
-        name
-    }
-
-    fn some_crate(&mut self) -> Option<String> {
-        let at = self.random.next(self.crates.len().max(1) as u64);
-        self.crates.keys().nth(at as usize).cloned()
-    }
-
-    /// One change of upstream's index; gives the crate that it touched.
-    fn change(&mut self) -> String {
-        let kind = self.random.next(10);
-        let Some(name) = self.some_crate().filter(|_| kind >= 4) else {
-            return self.add();
-        };
-        let at = self.random.next(self.crates[&name].len() as u64) as usize;
-        let checksum = self.random.next(u64::MAX);
-        let versions = self.crates.get_mut(&name).unwrap();
-        match kind {
-            // the same line as before a yank is the same blob as before
-            4..=7 => versions[at].yanked = !versions[at].yanked,
-            8 if self.removed.len() < 8 || versions.len() > 1 => {
-                versions.remove(at);
-                if versions.is_empty() {
-                    self.crates.remove(&name);
-                    self.removed.insert(name.clone());
-                }
-            }
-            _ => versions[at].checksum = checksum,
-        }
-        name
-    }
-
-    fn commit(&mut self, names: &BTreeSet<String>, config: Option<&str>) {
-        let texts: Vec<(String, Option<String>)> = names
-            .iter()
-            .map(|name| {
-                (
-                    path_of(name),
-                    self.crates.get(name).map(|versions| text_of(name, versions)),
-                )
-            })
-            // one that was added and removed within the round was never there
-            .filter(|(path, text)| text.is_some() || self.upstream.dir().join(path).exists())
-            .collect();
-        let mut files: Vec<(&str, Option<&str>)> =
-            texts.iter().map(|(path, text)| (&**path, text.as_deref())).collect();
-        files.extend(config.map(|config| ("config.json", Some(config))));
-        self.upstream.commit(&files);
+    fn url(&self) -> String {
+        self.mirror.url("/git/index")
     }
 
     fn round(&mut self) {
-        let commits = 1 + self.random.next(3);
-        for _ in 0..commits {
-            let changes = 1 + self.random.next(4);
-            let names: BTreeSet<String> = (0..changes).map(|_| self.change()).collect();
-            self.commit(&names, None);
-        }
-        if self.random.next(15) == 0 {
-            self.upstream.squash();
-            if self.random.next(3) == 0 {
-                self.upstream.prune();
-            }
-        }
+        self.walk.step();
         self.sync();
         self.compare();
-        if self.random.next(2) == 0 {
+        if self.walk.random.next(2) == 0 {
             self.update_a_client();
         }
     }
 
-    fn sync(&self) {
+    fn sync(&mut self) {
+        let begun = SystemTime::now();
         let output = self.mirror.run(&["sync"]);
         assert!(output.status.success(), "{}", said(&output));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains(&self.upstream.head()), "{text}");
-    }
-
-    fn repository(&self) -> PathBuf {
-        self.mirror.data_dir().join("index.git")
+        assert!(text.contains(&self.walk.upstream.head()), "{text}");
+        if !text.contains(" 0 files changed") {
+            self.kills.learn(self.walk.heavy, self.disk.round_took(begun));
+        }
     }
 
     fn compare(&self) {
-        let [upstream, mirror] = [self.upstream.dir(), self.repository()].map(|dir| blobs(&dir));
+        let [upstream, mirror] = [self.walk.upstream.dir(), self.disk.repository()].map(|dir| blobs(&dir));
         let paths: BTreeSet<&String> = upstream.keys().chain(mirror.keys()).collect();
-        let held: BTreeSet<String> = self.removed.iter().map(|name| path_of(name)).collect();
         let differ = |path: &&&String| upstream.get(**path) != mirror.get(**path);
-        let wrong: Vec<&&String> = paths
-            .iter()
-            .filter(differ)
-            .filter(|path| path.as_str() != "config.json" && !held.contains(path.as_str()))
-            .collect();
+        let wrong = paths.iter().filter(differ).filter(|path| !self.walk.may_differ(path));
+        let wrong: Vec<&&String> = wrong.collect();
         assert!(wrong.is_empty(), "published otherwise than upstream has it: {wrong:?}");
     }
 
-    /// One of six, each with its own habits; the others stay where they are. Now and then one begins again.
     fn update_a_client(&mut self) {
-        let number = self.random.next(6);
-        let dir = self.clients.path().join(format!("client{number}"));
-        let url = self.mirror.url("/git/index");
-        let protocol = format!("protocol.version={}", number % 3);
-        let shallow = if number > 3 { "--depth=1" } else { "--no-tags" };
-        if dir.exists() && self.random.next(20) == 0 {
-            std::fs::remove_dir_all(&dir).unwrap();
+        let url = self.url();
+        self.clients.update_one(&url, &self.disk, &mut self.walk.random);
+    }
+
+    /// Heavy rounds begin, or have come to their end: the mirror dropped its history.
+    fn weigh(&mut self, round: u64) {
+        let root = self.disk.root();
+        if root != self.root {
+            self.root = root;
+            self.most.squashes += 1;
+            self.update_over_a_squash();
+            if self.walk.heavy {
+                self.walk.lighten();
+            }
         }
-        if dir.exists() {
-            let master = "+refs/heads/master:refs/heads/master";
-            git_ok(&dir, &["-c", &protocol, "fetch", "-q", shallow, &url, master]);
-        } else {
-            let to = dir.to_str().unwrap();
-            let home = self.clients.path();
-            git_ok(home, &["-c", &protocol, "clone", "-q", "--bare", shallow, &url, to]);
+        if round % HEAVY_EVERY == HEAVY_AT {
+            (self.walk.heavy, self.most.heavy_rounds) = (true, 0);
+        } else if self.walk.heavy {
+            self.most.heavy_rounds += 1;
+            let weighs = self.disk.repository_bytes();
+            let due = self.most.heavy_rounds > HEAVY_LIMIT;
+            assert!(
+                !due,
+                "its history stays, and index.git has {weighs} bytes\n{}",
+                self.mirror.log()
+            );
         }
-        let [theirs, ours] = [&dir, &self.repository()].map(|dir| git_ok(dir, &["rev-parse", "refs/heads/master"]));
-        assert_eq!(theirs, ours, "client {number}");
-        git_ok(&dir, &["fsck", "--strict", "--no-dangling"]);
+    }
+
+    /// The clients that were left behind update at once, but for one, which skips it.
+    fn update_over_a_squash(&mut self) {
+        let (tip, url, skips) = (self.disk.tip(), self.url(), self.walk.random.next(CLIENTS));
+        for number in (0..CLIENTS).filter(|number| *number != skips) {
+            if self.clients.tip(number).is_some_and(|theirs| theirs != tip) {
+                self.clients.update(number, &url, &self.disk, &mut self.walk.random);
+                self.most.left_behind += 1;
+            }
+        }
+    }
+
+    fn note_peak(&mut self) {
+        self.most.peak_rss_bytes = self.most.peak_rss_bytes.max(self.mirror.peak_rss_bytes());
     }
 
     fn reading(&self) -> Reading {
@@ -229,40 +203,29 @@ impl Soak {
             open_files: std::fs::read_dir(handles).unwrap().count(),
         }
     }
-}
 
-fn path_of(name: &str) -> String {
-    format!("{}/{}/{name}", &name[..2], &name[2..4])
-}
+    /// The limits that hold after each round.
+    fn measure(&mut self) -> Reading {
+        self.note_peak();
+        let (reading, most) = (self.reading(), &mut self.most);
+        most.open_files = most.open_files.max(reading.open_files);
+        most.files = most.files.max(self.disk.files());
+        most.packs = most.packs.max(self.disk.packs());
+        most.repository_bytes = most.repository_bytes.max(self.disk.repository_bytes());
+        assert!(most.files <= MOST_FILES && most.packs <= MOST_PACKS, "{most:?}");
+        assert!(most.repository_bytes <= MOST_BYTES, "{most:?}");
+        assert!(most.peak_rss_bytes <= MOST_RSS_BYTES, "{most:?}");
+        reading
+    }
 
-fn text_of(name: &str, versions: &[Version]) -> String {
-    let line = |version: &Version| {
-        format!(
-            "{{\"name\":\"{name}\",\"vers\":\"0.{}.0\",\"deps\":[],\"cksum\":\"{:064x}\",\"features\":{{}},\"yanked\":{}}}\n",
-            version.number, version.checksum, version.yanked
-        )
-    };
-    versions.iter().map(line).collect()
-}
-
-/// The files of the branch with their ids.
-fn blobs(dir: &Path) -> BTreeMap<String, String> {
-    let listed = git_ok(dir, &["ls-tree", "-r", "refs/heads/master"]);
-    let entry = |line: &str| {
-        let (what, path) = line.split_once('\t')?;
-        Some((path.to_owned(), what.rsplit(' ').next()?.to_owned()))
-    };
-    listed.lines().filter_map(entry).collect()
-}
-
-fn files_below(dir: &Path) -> usize {
-    // a file may go while they are counted
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let count = |entry: std::fs::DirEntry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => files_below(&entry.path()),
-        _ => 1,
-    };
-    entries.flatten().map(count).sum()
+    fn print(&self, round: u64, reading: Reading) {
+        let (files, packs) = (self.disk.files(), self.disk.packs());
+        let (repository, pack_log) = (self.disk.repository_bytes() >> 20, self.disk.pack_log_bytes() >> 20);
+        println!(
+            "{round} rounds, {} kills, {} squashes: {reading:?}, {files} files, {packs} packs, index.git {repository} MiB, pack log {pack_log} MiB",
+            self.kills.count, self.most.squashes
+        );
+    }
 }
 
 #[test]
@@ -271,32 +234,43 @@ fn an_index_that_changes_at_random_is_followed_and_served_to_clients_left_behind
     let random = || RandomState::new().build_hasher().finish();
     let seed = number_from_environment("MIRROR_SOAK_SEED").unwrap_or_else(random);
     println!("MIRROR_SOAK_SEED={seed} repeats this");
-    let mut soak = Soak::new(seed);
-    let (warm, mut before, mut most_files) = (rounds.div_ceil(2).min(200), None, 0);
+    let mut soak = Soak::new(seed, if rounds > 100 { 5 } else { 1 });
+    let (half, warm) = (rounds / 2, rounds / 2 + rounds.div_ceil(10));
+    let kill_every = (rounds / 2).div_ceil((rounds / 10).max(10)).max(1);
+    let mut before = None;
     for round in 0..rounds {
-        soak.round();
-        let files = files_below(&soak.mirror.data_dir());
-        most_files = most_files.max(files);
-        assert!(files <= MOST_FILES, "{files} files after {round} rounds");
-        if round == warm {
-            before = Some(soak.reading());
+        if round < half && round % kill_every == 0 {
+            soak.killed_round();
+        } else {
+            soak.round();
         }
-        if round % 100 == 99 {
-            println!("{} rounds: {:?}, {files} files", round + 1, soak.reading());
+        soak.weigh(round);
+        let reading = soak.measure();
+        if round == warm {
+            before = Some(reading);
+        }
+        if round % 50 == 49 {
+            soak.print(round + 1, reading);
         }
     }
     for _ in 0..20 {
         soak.update_a_client();
     }
-    let (before, after) = (before.expect("there is more than one round"), soak.reading());
-    println!("{before:?} after {warm} rounds, {after:?} at the end, at most {most_files} files");
-    assert!(
-        after.rss_bytes <= before.rss_bytes + MAY_GROW_BYTES,
-        "{before:?} {after:?}"
+    ends_well(soak, before.expect("there are more than a few rounds"), rounds);
+}
+
+fn ends_well(mut soak: Soak, before: Reading, rounds: u64) {
+    let after = soak.measure();
+    soak.print(rounds, after);
+    soak.kills.print();
+    println!(
+        "{before:?} a tenth after the last kill, {after:?} at the end, at most {:?}",
+        soak.most
     );
-    assert!(
-        after.open_files <= before.open_files + MAY_OPEN_MORE,
-        "{before:?} {after:?}"
-    );
+    let grew =
+        after.rss_bytes > before.rss_bytes + MAY_GROW_BYTES || after.open_files > before.open_files + MAY_OPEN_MORE;
+    assert!(rounds < LONG || !grew, "{before:?} {after:?}");
+    assert!(soak.most.squashes >= rounds.div_ceil(HEAVY_EVERY), "{:?}", soak.most);
+    assert!(soak.most.left_behind > 0, "no client was left behind before a squash");
     assert!(soak.mirror.is_running());
 }

@@ -30,15 +30,25 @@ pub(crate) fn inherited(name: &str) -> Option<OsString> {
 }
 
 /// Runs `command` to its end and collects what it says. Panics if it cannot be started or takes longer than `limit`.
-pub(crate) fn run(mut command: Command, limit: Duration) -> Output {
+pub(crate) fn run(command: Command, limit: Duration) -> Output {
     let shown = format!("{command:?}");
+    run_or_kill(command, limit).unwrap_or_else(|stderr| {
+        panic!(
+            "{shown} had not ended after {limit:?}: {}",
+            String::from_utf8_lossy(&stderr)
+        )
+    })
+}
+
+/// The same for one that is killed once `limit` is over; then gives what it had written to standard error.
+pub(crate) fn run_or_kill(mut command: Command, limit: Duration) -> Result<Output, Vec<u8>> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command
         .spawn()
-        .unwrap_or_else(|error| panic!("{shown} does not start: {error}"));
+        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     let stdout = collect(child.stdout.take().expect("it is piped"));
     let stderr = collect(child.stderr.take().expect("it is piped"));
     let status = eventually(limit, || child.try_wait().expect("a child can be waited for"));
@@ -48,14 +58,10 @@ pub(crate) fn run(mut command: Command, limit: Duration) -> Output {
     }
     // Its children may hold the pipes a little longer; that is no reason to hang.
     let [stdout, stderr] = [stdout, stderr].map(|bytes| bytes.recv_timeout(Duration::from_secs(10)));
-    let Some(status) = status else {
-        let stderr = String::from_utf8_lossy(&stderr.unwrap_or_default()).into_owned();
-        panic!("{shown} had not ended after {limit:?}: {stderr}");
-    };
-    Output {
-        status,
-        stdout: stdout.unwrap_or_default(),
-        stderr: stderr.unwrap_or_default(),
+    let (stdout, stderr) = (stdout.unwrap_or_default(), stderr.unwrap_or_default());
+    match status {
+        Some(status) => Ok(Output { status, stdout, stderr }),
+        None => Err(stderr),
     }
 }
 
@@ -125,5 +131,13 @@ mod tests {
             shell("echo stuck >&2; exec cat /dev/zero >/dev/null"),
             Duration::from_millis(50),
         );
+    }
+
+    #[test]
+    fn one_that_may_be_killed_either_ends_or_is() {
+        let ended = run_or_kill(shell("echo out"), Duration::from_secs(30)).unwrap();
+        assert_eq!(ended.stdout, b"out\n");
+        let stuck = shell("exec cat /dev/zero >/dev/null");
+        assert!(run_or_kill(stuck, Duration::from_millis(50)).is_err());
     }
 }

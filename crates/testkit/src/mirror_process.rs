@@ -67,6 +67,11 @@ impl MirrorProcess {
         self.settings.run(args)
     }
 
+    /// Runs a command as [`run`](Self::run) does, and kills it (SIGKILL) once it has run for `after`; `None` if it came to that.
+    pub fn run_or_kill(&self, args: &[&str], after: Duration) -> Option<Output> {
+        self.settings.run_or_kill(args, after)
+    }
+
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.settings.data_dir()

@@ -167,4 +167,10 @@ impl Settings {
         command.args(args);
         command::run(command, LIMIT)
     }
+
+    pub(super) fn run_or_kill(&self, args: &[&str], after: Duration) -> Option<Output> {
+        let mut command = self.command();
+        command.args(args);
+        command::run_or_kill(command, after).ok()
+    }
 }
