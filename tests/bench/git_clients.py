@@ -90,8 +90,11 @@ class Run:
         whole = git(self.mirror.repository, "rev-list", "--objects", "--no-object-names", "--max-count=1", self.tip)
         needed = set(whole.split()) - had
         assert needed <= sent, f"{len(needed - sent)} objects were not sent"
+        sizes = ["git", "-C", where, "cat-file", "--batch-check=%(objectsize:disk)"]
+        needed_size = sum(map(int, run(sizes, input="\n".join(needed)).split())) if needed else 0
         size = sum(pack.stat().st_size for pack in new_packs)
-        return f", {len(sent)} objects that it lacked in {size / 1000:.0f} KB; {len(needed)} are of the newest tree"
+        newest = f"{len(needed)} in {needed_size / 1000:.0f} KB are of the newest tree"
+        return f", {len(sent)} objects that it lacked in {size / 1000:.0f} KB; {newest}"
 
     def leave_behind(self, suffix):
         """Copies of the clients as they are now."""
@@ -156,7 +159,7 @@ class Run:
         self.try_all("left behind at the second commit, after the mirror's squash and a restart", BEHIND)
         self.sync(self.upstream.add("li/gh/light", light(TIMES)))
         for suffix in ("", LEFT, BEHIND):
-            self.try_all(f"one commit after the mirror's squash{suffix.replace('-', ', ')}", suffix)
+            self.try_all(f"one commit after the mirror's squash{suffix.replace('-', ', once ')}", suffix)
 
     def root(self):
         return git(self.mirror.repository, "rev-list", "--max-parents=0", "master")
