@@ -125,11 +125,17 @@ impl Disk {
         self.repository().join("refs/mirror/incoming").exists()
     }
 
+    /// Whether one pack is taking the place of others.
+    pub fn is_replacing(&self) -> bool {
+        let text = std::fs::read_to_string(self.repository().join("mirror-retired")).unwrap_or_default();
+        text.lines().any(|line| line.starts_with("replace "))
+    }
+
     /// Where in a round that was to bring `upstream` the process was killed; `before` was published then.
     pub fn moment(&self, before: &str, upstream: &str) -> Moment {
         let repository = self.repository();
         let read = |name: &str| std::fs::read_to_string(repository.join(name)).unwrap_or_default();
-        if read("mirror-retired").lines().any(|line| line.starts_with("replace ")) {
+        if self.is_replacing() {
             Moment::Upkeep
         } else if repository.join("mirror-fetch").exists() {
             Moment::Fetching

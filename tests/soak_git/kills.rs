@@ -95,16 +95,21 @@ impl Soak {
         usual * 3 / 2 * self.walk.random.next(1_000) as u32 / 1_000
     }
 
-    /// Every other one once the fetch is through: what comes after it takes less time and is hit seldom otherwise.
+    /// Two of three once the fetch is through, or packs are being replaced: that takes less time and is hit seldom otherwise.
     fn kill_in_a_round(&mut self) {
         let usual = self.kills.usual(Victim::Follower, self.walk.heavy);
-        let is_late = self.kills.count.is_multiple_of(2);
-        let moment = self.some_time(if is_late { usual / 4 } else { usual });
+        let stage = self.kills.count % 3;
+        let moment = self.some_time([usual, usual / 4, usual / 8][stage as usize]);
         let (mirror, disk) = (&self.mirror, &self.disk);
+        let is_reached = || match stage {
+            0 => true,
+            1 => disk.is_fetched(),
+            _ => disk.is_replacing(),
+        };
         thread::scope(|scope| {
             // ends with the server, or finds none and does the round by itself
             let syncing = scope.spawn(|| mirror.run(&["sync"]));
-            while is_late && !disk.is_fetched() && !syncing.is_finished() {
+            while !is_reached() && !syncing.is_finished() {
                 // `eventually` pauses for longer than what is waited for takes.
                 thread::yield_now();
             }
