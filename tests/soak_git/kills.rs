@@ -159,7 +159,7 @@ impl Soak {
         let ready = eventually(START_LIMIT, is_ready);
         assert!(ready.is_some(), "it is not ready\n{}", self.mirror.log());
         let url = self.url();
-        Clients::clone_anew(&url, &self.disk);
+        Clients::clone_anew(&url, &self.disk, is_alone);
         self.clients.update_one(&url, &self.disk, &mut self.walk.random);
         let now = self.disk.tip();
         assert!(self.disk.comes_from(tip, &now), "{tip} was published, and then {now}");
