@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use testkit::{
-    BuiltCrate, CargoProject, CrateBuilder, FakeUpstream, GitUpstream, MirrorBuilder, MirrorProcess, Reply, eventually,
-    git, git_ok, run_if_there, said, text_of, toolchains,
+    BuiltCrate, CargoProject, CrateBuilder, Exchange, FakeUpstream, GitUpstream, MirrorBuilder, MirrorProcess, Reply,
+    eventually, git, git_ok, run_if_there, said, text_of, toolchains,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -463,6 +463,25 @@ fn a_client_with_a_long_history_of_its_own_gets_what_it_lacks() {
     assert!(!refused.status.success() && why.contains("more than 10 haves"), "{why}");
 }
 
+const PACK: &str = "PACK\0\0\0\x02";
+
+fn has(bytes: &[u8], words: &str) -> bool {
+    bytes.windows(words.len()).any(|window| window == words.as_bytes())
+}
+
+/// What has come when `words` have; panics at the answer's end.
+fn read_until(exchange: &mut Exchange, words: &str) -> Vec<u8> {
+    let mut seen = 0;
+    loop {
+        let all = exchange.read_at_least(seen + 1).unwrap();
+        assert!(all.len() > seen, "the answer ended: {}", String::from_utf8_lossy(all));
+        if has(all, words) {
+            return all.to_vec();
+        }
+        seen = all.len();
+    }
+}
+
 fn pkt(line: &str) -> String {
     format!("{:04x}{line}", line.len() + 4)
 }
@@ -558,31 +577,59 @@ fn bodies_are_unpacked_bounded_and_understood_or_refused() {
 }
 
 #[test]
-fn more_clones_than_allowed_are_told_to_come_again() {
+fn more_clones_than_allowed_wait_for_their_turn_and_hear_of_it() {
     let upstreams = Upstreams::start();
+    upstreams.git.commit(&[("we/ig/weighty", Some(&weighty(1)))]);
     let mirror = upstreams.mirror().env("MIRROR_GIT__CLONES_AT_ONCE", "1").start();
-    upstreams.git.refuse(true);
-    // without upstream's index the first clone waits, and keeps its place
-    let want = pkt(&format!("want {}\n", upstreams.git.head()));
+    sync(&mirror);
+    let want = pkt(&format!(
+        "want {}\n",
+        git_ok(&mirror.data_dir().join("index.git"), &["rev-parse", "master"]).trim()
+    ));
     let body = [&pkt("command=fetch"), "0001", &want, &pkt("done\n"), "0000"].concat();
     let path = "/git/index/git-upload-pack";
+    // a client that stops reading in the middle of its pack
     let mut first = mirror.exchange("POST", path, &[REQUEST, V2], body.as_bytes());
     first.read_at_least(20).unwrap();
-    let second = mirror.request("POST", path, &[REQUEST, V2], body.as_bytes());
-    let why = second.text();
-    assert!(
-        second.status == 200 && why.contains("ERR ") && why.contains("as many clients"),
-        "{why}"
-    );
+    let mut second = mirror.exchange("POST", path, &[REQUEST, V2], body.as_bytes());
+    let before = read_until(&mut second, "waiting: this mirror is sending");
+    assert!(!has(&before, PACK), "{}", String::from_utf8_lossy(&before));
     drop(first);
-    upstreams.git.refuse(false);
+    read_until(&mut second, PACK);
+    drop(second);
     let home = tempfile::tempdir().unwrap();
-    let url = mirror.url("/git/index");
-    let cloned = eventually(PATIENCE, || {
-        let clone = git(home.path(), &["clone", "-q", &url, "clone"]);
-        clone.status.success().then_some(())
-    });
-    cloned.expect("a place that is left is there for the next one");
+    git_ok(home.path(), &["clone", "-q", &mirror.url("/git/index"), "clone"]);
+    git_ok(&home.path().join("clone"), &["fsck", "--strict", "--full"]);
+}
+
+#[test]
+fn large_requests_that_are_never_finished_do_not_fill_the_memory() {
+    let upstreams = Upstreams::start();
+    let mirror = upstreams.mirror().start();
+    sync(&mirror);
+    let before = mirror.rss_bytes();
+    let part = vec![b'0'; 7 << 20];
+    let head = format!(
+        "POST /git/index/git-upload-pack HTTP/1.1\r\nHost: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        mirror.authority(),
+        REQUEST.1,
+        8 << 20
+    );
+    let unfinished: Vec<_> = (0..40)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(mirror.authority()).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            // one that is refused meanwhile is closed
+            drop(stream.write_all(&part));
+            stream
+        })
+        .collect();
+    let grown = mirror.rss_bytes().saturating_sub(before);
+    assert!(grown < 160 << 20, "40 requests of 7 MiB take {grown} bytes");
+    drop(unfinished);
+    let home = tempfile::tempdir().unwrap();
+    git_ok(home.path(), &["clone", "-q", &mirror.url("/git/index"), "clone"]);
 }
 
 #[test]

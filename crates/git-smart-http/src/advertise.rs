@@ -38,7 +38,7 @@ fn refs(out: &mut BytesMut, protocol: Protocol, head: Option<ObjectId>, agent: &
         pkt_line::data(out, b"version 1\n");
     }
     let does = "multi_ack side-band side-band-64k ofs-delta shallow deepen-relative no-progress include-tag \
-                multi_ack_detailed no-done";
+                multi_ack_detailed no-done allow-tip-sha1-in-want allow-reachable-sha1-in-want";
     let Some(head) = head else {
         let line = format!(
             "{} capabilities^{{}}\0{does} object-format=sha1 agent={agent}\n",

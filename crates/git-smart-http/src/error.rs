@@ -169,7 +169,12 @@ impl Error {
     }
 
     pub(crate) fn unsupported(what: &[u8]) -> Error {
-        Error::Unsupported { what: evidence(what) }
+        let what = if what.is_empty() {
+            "an empty line".to_owned()
+        } else {
+            evidence(what)
+        };
+        Error::Unsupported { what }
     }
 }
 

@@ -17,11 +17,14 @@ use crate::commands::SyncProgress;
 use crate::data_dir::DataDir;
 use crate::error::chain;
 use crate::free_space::free_bytes;
+use crate::git_clones::GitClones;
 use crate::settings::{Follow, Mode, Settings};
 use crate::statistics::{Counts, Statistics};
 
 /// Pages that are being sent may take so much memory.
 const PAGES_KIB: usize = 32 << 10;
+/// Requests of git clients, beyond 16 KiB of each, may take so much.
+const GIT_REQUESTS_KIB: usize = 64 << 10;
 
 /// Commits may fail for this long before the mirror counts as not ready.
 const COMMITS_MAY_FAIL: Duration = Duration::from_secs(10);
@@ -47,8 +50,10 @@ pub struct Appliance {
     pub token: Option<Token>,
     /// Connections of clients, counted.
     pub connections: Arc<Connections>,
-    /// Packs that may be sent at once.
-    pub git_clones: Arc<Semaphore>,
+    /// Turns of git clients that want a pack.
+    pub git_clones: GitClones,
+    /// Memory for requests of git clients, in KiB.
+    pub git_requests_kib: Arc<Semaphore>,
     sync_progress: Mutex<SyncProgress>,
     /// Memory for pages that are being sent, in KiB: what clients that do not read them can hold.
     pub pages_kib: Arc<Semaphore>,
@@ -101,7 +106,8 @@ impl Appliance {
             upstream,
             token,
             connections: Arc::default(),
-            git_clones: Arc::new(Semaphore::new(settings.git.clones_at_once)),
+            git_clones: GitClones::new(settings.git.clones_at_once),
+            git_requests_kib: Arc::new(Semaphore::new(GIT_REQUESTS_KIB)),
             sync_progress: Mutex::default(),
             pages_kib: Arc::new(Semaphore::new(PAGES_KIB)),
             data_dir,
@@ -121,12 +127,6 @@ impl Appliance {
     pub fn git_base_url(&self) -> String {
         let public = self.settings.public_url.as_ref();
         public.map_or_else(|| self.settings.local_url(), ToString::to_string)
-    }
-
-    /// Packs that are being sent to git clients, or about to be.
-    pub fn packs_under_way(&self) -> usize {
-        let most = self.settings.git.clones_at_once;
-        most.saturating_sub(self.git_clones.available_permits())
     }
 
     /// Where everything is kept.

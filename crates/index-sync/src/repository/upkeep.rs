@@ -106,7 +106,9 @@ impl Repository {
             .retired
             .remove_until(&self.dir, |retired| fits(retired, 1 + max_packs / 4))?;
         if removed > 0 {
-            log::info!("removed {removed} replaced packs before their time, to keep within {limit_bytes} bytes");
+            log::info!(
+                "removed {removed} replaced packs before their time, to keep within {max_packs} packs and {limit_bytes} bytes"
+            );
             self.published.reopen()?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use index_sync::{FollowPhase, FollowStatus};
+use index_sync::{Difference, FollowPhase, FollowStatus};
 use registry::mirror_config;
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ use crate::appliance::{Appliance, StartError};
 use crate::control::{Reply, Request, ask};
 use crate::data_dir::{DataDir, check_format};
 use crate::error::chain;
-use crate::settings::Settings;
+use crate::settings::{Follow, Settings};
 
 /// Plain lines of progress come so often.
 const PLAIN_LINES: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ fn followed(settings: &Settings, bar: &mut Bar) -> Result<String, StartError> {
 pub fn synced_text(appliance: &Appliance, report: &index_sync::SyncReport) -> Result<String, StartError> {
     let (files, totals) = (appliance.index.status().files, appliance.metadata.totals()?);
     Ok(format!(
-        "the index is up to date with upstream's commit {}: {files} crates, {} files changed, {} bytes fetched in {:.1?}.\n\
+        "the index is up to date with upstream's commit {}: {files} crates, {} files changed upstream, {} bytes fetched in {:.1?}.\n\
          This was the index; {} crate files ({} bytes) are kept. Others are fetched when a build first asks for them.",
         report.upstream, report.changed_files, report.received_bytes, report.took, totals.files, totals.bytes
     ))
@@ -89,15 +89,29 @@ pub fn differences_text(appliance: &Appliance) -> Result<String, StartError> {
     }
     let mut text = format!("{} index files differ from upstream's:", differences.len());
     for difference in &differences {
-        text.push_str(&format!("\n  {}: {difference:?}", difference.path));
+        text.push_str(&format!("\n  {}: {}", difference.path, in_words(difference)));
     }
     Ok(text)
+}
+
+fn in_words(difference: &Difference) -> String {
+    match (&difference.upstream, &difference.published) {
+        (Some(upstream), Some(published)) => format!("upstream has {upstream}, published is {published}"),
+        (Some(upstream), None) => format!("upstream has {upstream}, it is not published"),
+        (None, Some(published)) => format!("upstream does not have it, published is {published}"),
+        (None, None) => "neither has it".to_owned(),
+    }
 }
 
 fn with_own_appliance<T>(
     settings: Settings,
     work: impl AsyncFnOnce(&Appliance) -> Result<T, StartError>,
 ) -> Result<T, StartError> {
+    // rounds of its own would come on top of the one that was asked for
+    let settings = Settings {
+        follow: Follow::Never,
+        ..settings
+    };
     let named_by = settings.layers.get("data_dir").source.to_string();
     let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

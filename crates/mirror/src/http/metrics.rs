@@ -238,7 +238,7 @@ impl Readings {
             out,
             "git_packs_running",
             "Packs being sent to git clients, or about to be",
-            self.0.packs_under_way() as u64,
+            self.0.git_clones.running() as u64,
         )
     }
 

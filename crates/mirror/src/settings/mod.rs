@@ -215,7 +215,12 @@ impl Settings {
             git: GitLimits {
                 old_tips: read(&layers, "git.old_tips", value::duration)?,
                 clones_at_once: read(&layers, "git.clones_at_once", value::count)?,
-                max_request_bytes: read(&layers, "git.max_request_bytes", value::size_bytes)?,
+                max_request_bytes: read(&layers, "git.max_request_bytes", |text| {
+                    match value::size_bytes(text)? {
+                        size if size < 4096 => Err("no fetch fits into that: it should be at least 4KiB".to_owned()),
+                        size => Ok(size),
+                    }
+                })?,
                 max_wants: read(&layers, "git.max_wants", value::count)?,
                 max_haves: read(&layers, "git.max_haves", value::count)?,
             },

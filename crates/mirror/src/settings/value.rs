@@ -61,7 +61,7 @@ pub fn truth(text: &str) -> Result<bool, Wrong> {
 pub fn count(text: &str) -> Result<usize, Wrong> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
-        _ => Err("it should be a number of at least 1".to_owned()),
+        _ => Err(format!("it should be a whole number from 1 to {}", usize::MAX)),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::appliance::Appliance;
 use crate::commands;
 use crate::error::ServeError;
 use crate::free_space::file_system;
+use crate::settings::Mode;
 
 /// The status page: the same at length.
 pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeError> {
@@ -113,7 +114,7 @@ fn git_rows(appliance: &Appliance) -> Vec<Row> {
         ]);
     }
     rows.extend([
-        Row::new("Served to git clients", yes_or_no(serves_git(appliance))).with_note("/git/index"),
+        Row::new("Served to git clients", served(appliance)).with_note("/git/index"),
         Row::new(
             "Pack log",
             match appliance.index.pack_log() {
@@ -122,9 +123,19 @@ fn git_rows(appliance: &Appliance) -> Vec<Row> {
                 None => "none".to_owned(),
             },
         ),
-        Row::new("Packs being sent", appliance.packs_under_way().to_string()),
+        Row::new("Packs being sent", appliance.git_clones.running().to_string()),
     ]);
     rows
+}
+
+/// Without a question of the kind that makes the mirror follow the whole index.
+fn served(appliance: &Appliance) -> &'static str {
+    let status = appliance.index.follow_status();
+    let is_coming = status.is_some_and(|status| !status.synced) && appliance.mode() != Mode::Offline;
+    match serves_git(appliance) {
+        true if is_coming && !appliance.settings.serve_partial => "once the whole index is here",
+        serves => yes_or_no(serves),
+    }
 }
 
 fn yes_or_no(yes: bool) -> &'static str {
