@@ -1,0 +1,113 @@
+//! Many objects on their way into the log, by all the processors there are.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use git_smart_http::{Append, Deflated, Deflater};
+use gix::ObjectId;
+
+use super::Shared;
+use super::fill::with_object;
+use super::packs::Packs;
+use crate::{CommitId, Error};
+
+/// No more threads than this: the mirror has other things to do.
+const MOST_THREADS: usize = 4;
+/// Objects that one thread takes at a time.
+const TURN: usize = 64;
+/// From so many deflated bytes on, they are handed over.
+const LOAD_BYTES: usize = 256 << 10;
+
+/// Appends a commit and `ids`, of which nothing is relied on but that they are all there is. What packs have whole is copied; the
+/// rest is deflated on several threads, in no order in particular.
+pub(super) fn push_many(
+    mut append: Append<'_>,
+    shared: &Shared,
+    commit: CommitId,
+    mut ids: Vec<ObjectId>,
+) -> Result<(), Error> {
+    shared
+        .tree
+        .with_git_mut(|git| with_object(git, commit.into(), |object| Ok(append.push(object)?)))?;
+    let packs = Packs::open(shared.tree.dir())?;
+    ids.sort_by_cached_key(|id| packs.place(*id));
+    let work = Work {
+        shared,
+        packs,
+        ids: &ids,
+        next: AtomicUsize::new(0),
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    thread::scope(|scope| {
+        let (sender, loads) = sync_channel(threads);
+        for _ in 0..threads {
+            let (sender, work) = (sender.clone(), &work);
+            let started = thread::Builder::new()
+                .name("pack-log-many".to_owned())
+                .spawn_scoped(scope, move || work.run(&sender));
+            started.map_err(|source| Error::Thread { source })?;
+        }
+        drop(sender);
+        let mut done = 0;
+        for load in loads {
+            for object in load? {
+                append.push_deflated(&object)?;
+                done += 1;
+            }
+            shared.progress(done, ids.len())?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(append.finish()?)
+}
+
+type Load = Result<Vec<Deflated>, Error>;
+
+struct Work<'a> {
+    shared: &'a Shared,
+    packs: Packs,
+    ids: &'a [ObjectId],
+    /// The first that nobody has taken.
+    next: AtomicUsize,
+}
+
+impl Work<'_> {
+    /// What one thread does.
+    fn run(&self, sender: &SyncSender<Load>) {
+        let done = self.shared.tree.with_git_mut(|git| self.deflate(git, sender));
+        if let Err(error) = done {
+            // Nobody waits for it: another failed before.
+            let _ = sender.send(Err(error));
+        }
+    }
+
+    fn deflate(&self, git: &gix::Repository, sender: &SyncSender<Load>) -> Result<(), Error> {
+        let mut deflater = Deflater::default();
+        let (mut load, mut bytes) = (Vec::new(), 0);
+        loop {
+            let start = self.next.fetch_add(TURN, Ordering::Relaxed).min(self.ids.len());
+            let turn = &self.ids[start..self.ids.len().min(start + TURN)];
+            for id in turn {
+                let object = match self.packs.deflated(*id) {
+                    Some(object) => Some(object),
+                    None => with_object(git, *id, |object| Ok(deflater.object(object)))?,
+                };
+                bytes += object.as_ref().map_or(0, |object| object.bytes.len());
+                load.extend(object);
+                if bytes >= LOAD_BYTES {
+                    bytes = 0;
+                    if sender.send(Ok(std::mem::take(&mut load))).is_err() {
+                        // Another failed: nobody wants the rest.
+                        return Ok(());
+                    }
+                }
+            }
+            if turn.is_empty() {
+                // As above.
+                let _ = sender.send(Ok(load));
+                return Ok(());
+            }
+        }
+    }
+}

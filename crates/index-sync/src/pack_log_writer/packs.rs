@@ -1,0 +1,147 @@
+//! Objects as the packs of a repository have them: deflated, and ready for the log.
+
+use std::path::Path;
+
+use git_smart_http::{Deflated, Kind};
+use gix::ObjectId;
+use gix::hash::Kind::Sha1;
+use gix_pack::data::entry::Header;
+
+use super::id;
+use crate::repository::{pack_path, packs_on_disk};
+use crate::{CommitId, Error};
+
+/// The packs that were there at one moment. One that is removed meanwhile can be read on.
+pub(super) struct Packs(Vec<Pack>);
+
+struct Pack {
+    index: gix_pack::index::File,
+    data: gix_pack::data::File,
+    /// Where each object begins, in ascending order.
+    offsets: Vec<u64>,
+}
+
+impl Packs {
+    /// Leaves out what cannot be opened: that is a finding for whoever reads objects in the usual way.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        let open = |name: &String| {
+            let path = pack_path(dir, name);
+            let index = gix_pack::index::File::at(path.with_extension("idx"), Sha1).ok()?;
+            let data = gix_pack::data::File::at(path, Sha1).ok()?;
+            let offsets = index.sorted_offsets();
+            Some(Pack { index, data, offsets })
+        };
+        Ok(Self(packs_on_disk(dir)?.iter().filter_map(open).collect()))
+    }
+
+    /// Pack by pack, front to back: what deltas are made against stands near them.
+    pub(super) fn place(&self, object: ObjectId) -> Option<(usize, u64)> {
+        let packs = self.0.iter().enumerate();
+        packs
+            .filter_map(|(number, pack)| Some((number, pack.index.lookup(object)?)))
+            .map(|(number, at)| (number, self.0[number].index.pack_offset_at_index(at)))
+            .next()
+    }
+
+    /// An object that some pack has whole; none if they have it as a delta or not at all.
+    pub(super) fn deflated(&self, object: ObjectId) -> Option<Deflated> {
+        self.0.iter().find_map(|pack| pack.deflated(object))
+    }
+}
+
+impl Pack {
+    fn deflated(&self, object: ObjectId) -> Option<Deflated> {
+        let number = self.index.lookup(object)?;
+        let start = self.index.pack_offset_at_index(number);
+        let next = self.offsets.partition_point(|offset| *offset <= start);
+        let end = self.offsets.get(next).copied().unwrap_or(self.data.pack_end() as u64);
+        let whole = self.data.entry_slice(start..end)?;
+        // The pack was right when it was indexed; the disk may have changed it since.
+        if self.index.crc32_at_index(number)? != self.data.entry_crc32(start, whole.len()) {
+            return None;
+        }
+        let entry = gix_pack::data::Entry::from_bytes(whole, start, Sha1).ok()?;
+        let kind = match entry.header {
+            Header::Commit => Kind::Commit,
+            Header::Tree => Kind::Tree,
+            Header::Blob => Kind::Blob,
+            Header::Tag | Header::OfsDelta { .. } | Header::RefDelta { .. } => return None,
+        };
+        Some(Deflated {
+            id: id(CommitId::from(object)),
+            kind,
+            inflated: entry.decompressed_size,
+            bytes: self.data.entry_slice(entry.data_offset..end)?.to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+
+    use flate2::read::ZlibDecoder;
+    use tempfile::TempDir;
+    use testkit::git_ok;
+
+    use super::*;
+
+    /// A repository with one pack, in which one of two files is a delta. Gives the objects' names.
+    fn packed() -> (TempDir, Vec<ObjectId>) {
+        let dir = tempfile::tempdir().unwrap();
+        git_ok(dir.path(), &["init", "-q", "-b", "master"]);
+        let long: String = (0..2_000).map(|n| format!("line {n}\n")).collect();
+        fs::write(dir.path().join("a"), &long).unwrap();
+        fs::write(dir.path().join("b"), format!("{long}and one more\n")).unwrap();
+        git_ok(dir.path(), &["add", "-A"]);
+        git_ok(dir.path(), &["commit", "-q", "-m", "change"]);
+        git_ok(dir.path(), &["repack", "-q", "-a", "-d", "-f"]);
+        let names = ["HEAD", "HEAD^{tree}", "HEAD:a", "HEAD:b"].map(|name| git_ok(dir.path(), &["rev-parse", name]));
+        (
+            dir,
+            names.map(|name| ObjectId::from_hex(name.as_bytes()).unwrap()).to_vec(),
+        )
+    }
+
+    #[test]
+    fn what_a_pack_has_whole_is_taken_as_it_is() {
+        let (dir, ids) = packed();
+        let packs = Packs::open(&dir.path().join(".git")).unwrap();
+        assert!(ids.iter().all(|id| packs.place(*id).is_some()));
+        let taken: Vec<Option<Deflated>> = ids.iter().map(|id| packs.deflated(*id)).collect();
+        assert_eq!(taken.iter().flatten().count(), 3, "one file is a delta of the other");
+        for object in taken.iter().flatten() {
+            let mut content = Vec::new();
+            ZlibDecoder::new(object.bytes.as_slice())
+                .read_to_end(&mut content)
+                .unwrap();
+            assert_eq!(object.inflated, content.len() as u64);
+            let kind = match object.kind {
+                Kind::Commit => gix::objs::Kind::Commit,
+                Kind::Tree => gix::objs::Kind::Tree,
+                Kind::Blob => gix::objs::Kind::Blob,
+            };
+            let name = gix::objs::compute_hash(Sha1, kind, &content).unwrap();
+            assert_eq!(id(CommitId::from(name)), object.id);
+        }
+        let absent = ObjectId::null(Sha1);
+        assert!(packs.place(absent).is_none() && packs.deflated(absent).is_none());
+    }
+
+    #[test]
+    fn what_the_disk_has_changed_is_not_taken() {
+        let (dir, ids) = packed();
+        let git = dir.path().join(".git");
+        let path = pack_path(&git, &packs_on_disk(&git).unwrap()[0]);
+        let whole = Packs::open(&git).unwrap();
+        let object = ids.iter().find(|id| whole.deflated(**id).is_some()).unwrap();
+        let (_, start) = whole.place(*object).unwrap();
+        drop(whole);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[usize::try_from(start).unwrap() + 10] ^= 1;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(Packs::open(&git).unwrap().deflated(*object), None);
+    }
+}
