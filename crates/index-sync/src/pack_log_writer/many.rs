@@ -6,6 +6,7 @@ use std::thread;
 
 use git_smart_http::{Append, Deflated, Deflater};
 use gix::ObjectId;
+use gix_pack::cache::lru::MemoryCappedHashmap;
 
 use super::Shared;
 use super::fill::with_object;
@@ -15,7 +16,9 @@ use crate::{CommitId, Error};
 /// No more threads than this: the mirror has other things to do.
 const MOST_THREADS: usize = 4;
 /// Objects that one thread takes at a time.
-const TURN: usize = 64;
+const TURN: usize = 2048;
+/// Objects that deltas are made against, as each thread keeps them.
+const BASES_BYTES: usize = 16 << 20;
 /// From so many deflated bytes on, they are handed over.
 const LOAD_BYTES: usize = 256 << 10;
 
@@ -75,7 +78,13 @@ struct Work<'a> {
 impl Work<'_> {
     /// What one thread does.
     fn run(&self, sender: &SyncSender<Load>) {
-        let done = self.shared.tree.with_git_mut(|git| self.deflate(git, sender));
+        let done = self.shared.tree.with_git_mut(|git| {
+            // With gix's own cache of 64 objects, what deltas are made against is inflated again and again.
+            let mut git = git.clone();
+            let bases = || Box::new(MemoryCappedHashmap::new(BASES_BYTES)) as Box<_>;
+            git.objects.set_pack_cache(bases);
+            self.deflate(&git, sender)
+        });
         if let Err(error) = done {
             // Nobody waits for it: another failed before.
             let _ = sender.send(Err(error));
