@@ -24,6 +24,13 @@ pub struct Deflated {
 #[derive(Debug)]
 pub struct Deflater(Compress);
 
+impl Clone for Deflater {
+    /// One for another thread.
+    fn clone(&self) -> Self {
+        Deflater::default()
+    }
+}
+
 impl Default for Deflater {
     fn default() -> Self {
         Deflater(Compress::new(Compression::default(), true))

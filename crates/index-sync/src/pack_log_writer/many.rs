@@ -1,5 +1,6 @@
 //! Many objects on their way into the log, by all the processors there are.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
@@ -34,10 +35,13 @@ pub(super) fn push_many(
         .tree
         .with_git_mut(|git| with_object(git, commit.into(), |object| Ok(append.push(object)?)))?;
     let packs = Packs::open(shared.tree.dir())?;
+    let total = ids.len();
+    let whole = packs.mostly_wanted(&mut ids);
     ids.sort_by_cached_key(|id| packs.place(*id));
     let work = Work {
         shared,
         packs,
+        whole,
         ids: &ids,
         next: AtomicUsize::new(0),
     };
@@ -51,14 +55,18 @@ pub(super) fn push_many(
                 .spawn_scoped(scope, move || work.run(&sender));
             started.map_err(|source| Error::Thread { source })?;
         }
-        drop(sender);
+        let whole = &work;
+        let started = thread::Builder::new()
+            .name("pack-log-whole".to_owned())
+            .spawn_scoped(scope, move || whole.run_whole(threads, &sender));
+        started.map_err(|source| Error::Thread { source })?;
         let mut done = 0;
         for load in loads {
             for object in load? {
                 append.push_deflated(&object)?;
                 done += 1;
             }
-            shared.progress(done, ids.len())?;
+            shared.progress(done, total)?;
         }
         Ok::<_, Error>(())
     })?;
@@ -70,12 +78,35 @@ type Load = Result<Vec<Deflated>, Error>;
 struct Work<'a> {
     shared: &'a Shared,
     packs: Packs,
+    /// Packs of which most is wanted, with what that is: each is gone through as a whole, which undoes each delta once.
+    whole: Vec<(usize, HashSet<ObjectId>)>,
+    /// What is wanted beside that.
     ids: &'a [ObjectId],
     /// The first that nobody has taken.
     next: AtomicUsize,
 }
 
 impl Work<'_> {
+    /// Hands over what is wanted of the packs that are gone through as a whole.
+    fn run_whole(&self, threads: usize, sender: &SyncSender<Load>) {
+        for (number, wanted) in &self.whole {
+            let (sent, mut deflater) = (sender.clone(), Deflater::default());
+            let done = self.packs.each_object(*number, threads, move |name, object| {
+                if !wanted.contains(&name) {
+                    return true;
+                }
+                let copied = self.packs.deflated(name);
+                let load = vec![copied.unwrap_or_else(|| deflater.object(object))];
+                sent.send(Ok(load)).is_ok()
+            });
+            if let Err(error) = done {
+                // Nobody waits for it: another failed before.
+                let _ = sender.send(Err(error));
+                return;
+            }
+        }
+    }
+
     /// What one thread does.
     fn run(&self, sender: &SyncSender<Load>) {
         let done = self.shared.tree.with_git_mut(|git| {

@@ -1,13 +1,18 @@
 //! Objects as the packs of a repository have them: deflated, and ready for the log.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use git_smart_http::{Deflated, Kind};
+use git_smart_http::{Deflated, Kind, Object};
 use gix::ObjectId;
 use gix::hash::Kind::Sha1;
+use gix::progress::Discard;
 use gix_pack::data::entry::Header;
+use gix_pack::index::traverse::SafetyCheck;
+use gix_pack::index::traverse::with_index::Options;
 
-use super::id;
+use super::{MANY_OBJECTS, id};
 use crate::repository::{pack_path, packs_on_disk};
 use crate::{CommitId, Error};
 
@@ -41,6 +46,60 @@ impl Packs {
             .filter_map(|(number, pack)| Some((number, pack.index.lookup(object)?)))
             .map(|(number, at)| (number, self.0[number].index.pack_offset_at_index(at)))
             .next()
+    }
+
+    /// Takes those out of `ids` that are in packs of which they are the most part, and gives them by pack.
+    pub(super) fn mostly_wanted(&self, ids: &mut Vec<ObjectId>) -> Vec<(usize, HashSet<ObjectId>)> {
+        let mut wanted = vec![HashSet::new(); self.0.len()];
+        for id in ids.iter() {
+            if let Some((number, _)) = self.place(*id) {
+                wanted[number].insert(*id);
+            }
+        }
+        let numbered = wanted.into_iter().enumerate();
+        let mostly = |(number, wanted): &(usize, HashSet<ObjectId>)| {
+            wanted.len() >= MANY_OBJECTS && wanted.len() * 2 > self.0[*number].offsets.len()
+        };
+        let whole: Vec<_> = numbered.filter(mostly).collect();
+        ids.retain(|id| !whole.iter().any(|(_, wanted)| wanted.contains(id)));
+        whole
+    }
+
+    /// Shows all objects of a pack, on several threads, until one of them says that this is enough.
+    pub(super) fn each_object(
+        &self,
+        number: usize,
+        threads: usize,
+        mut take: impl FnMut(ObjectId, Object<'_>) -> bool + Send + Clone,
+    ) -> Result<(), Error> {
+        let Pack { index, data, .. } = &self.0[number];
+        let (is_over, enough) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (over, full) = (&is_over, &enough);
+        let each = move |kind: gix::objs::Kind, bytes: &[u8], entry: &gix_pack::index::Entry, _: &dyn gix::Progress| {
+            let kind = match kind {
+                gix::objs::Kind::Commit => Kind::Commit,
+                gix::objs::Kind::Tree => Kind::Tree,
+                gix::objs::Kind::Blob => Kind::Blob,
+                gix::objs::Kind::Tag => return Ok(()),
+            };
+            let id = id(CommitId::from(entry.oid));
+            let data = bytes;
+            if !take(entry.oid, Object { id, kind, data }) {
+                full.store(true, Ordering::Relaxed);
+                over.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        let options = Options {
+            check: SafetyCheck::SkipFileAndObjectChecksumVerification,
+            thread_limit: Some(threads),
+            alloc_limit_bytes: None,
+        };
+        let done = index.traverse_with_index(data, each, &mut Discard, &is_over, options);
+        match done {
+            Err(_) if enough.load(Ordering::Relaxed) => Ok(()),
+            done => done.map(drop).map_err(Error::git("read a pack for the pack log")),
+        }
     }
 
     /// An object that some pack has whole; none if they have it as a delta or not at all.
