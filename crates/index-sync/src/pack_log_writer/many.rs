@@ -35,6 +35,8 @@ pub(super) fn push_many(
         .tree
         .with_git_mut(|git| with_object(git, commit.into(), |object| Ok(append.push(object)?)))?;
     let packs = Packs::open(shared.tree.dir())?;
+    ids.sort();
+    ids.dedup();
     let total = ids.len();
     let whole = packs.mostly_wanted(&mut ids);
     ids.sort_by_cached_key(|id| packs.place(*id));
@@ -68,7 +70,14 @@ pub(super) fn push_many(
             }
             shared.progress(done, total)?;
         }
-        Ok::<_, Error>(())
+        if done != total {
+            // A clone from it would lack something, and nobody would see that before the client does.
+            return Err(Error::Damaged {
+                path: shared.tree.dir().to_owned(),
+                why: format!("{done} of {total} objects were found for the pack log"),
+            });
+        }
+        Ok(())
     })?;
     Ok(append.finish()?)
 }

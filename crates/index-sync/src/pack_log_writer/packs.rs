@@ -72,7 +72,7 @@ impl Packs {
         threads: usize,
         mut take: impl FnMut(ObjectId, Object<'_>) -> bool + Send + Clone,
     ) -> Result<(), Error> {
-        let Pack { index, data, .. } = &self.0[number];
+        let pack = &self.0[number];
         let (is_over, enough) = (AtomicBool::new(false), AtomicBool::new(false));
         let (over, full) = (&is_over, &enough);
         let each = move |kind: gix::objs::Kind, bytes: &[u8], entry: &gix_pack::index::Entry, _: &dyn gix::Progress| {
@@ -82,6 +82,10 @@ impl Packs {
                 gix::objs::Kind::Blob => Kind::Blob,
                 gix::objs::Kind::Tag => return Ok(()),
             };
+            if !pack.is_as_indexed(entry.pack_offset, entry.crc32) {
+                let said = format!("object {} is not what it was", entry.oid);
+                return Err(gix::Error::from_error(std::io::Error::other(said)));
+            }
             let id = id(CommitId::from(entry.oid));
             let data = bytes;
             if !take(entry.oid, Object { id, kind, data }) {
@@ -95,7 +99,9 @@ impl Packs {
             thread_limit: Some(threads),
             alloc_limit_bytes: None,
         };
-        let done = index.traverse_with_index(data, each, &mut Discard, &is_over, options);
+        let done = pack
+            .index
+            .traverse_with_index(&pack.data, each, &mut Discard, &is_over, options);
         match done {
             Err(_) if enough.load(Ordering::Relaxed) => Ok(()),
             done => done.map(drop).map_err(Error::git("read a pack for the pack log")),
@@ -109,16 +115,26 @@ impl Packs {
 }
 
 impl Pack {
+    /// Where the entry ends that starts there.
+    fn end(&self, start: u64) -> u64 {
+        let next = self.offsets.partition_point(|offset| *offset <= start);
+        self.offsets.get(next).copied().unwrap_or(self.data.pack_end() as u64)
+    }
+
+    /// The pack was right when it was indexed; the disk may have changed it since.
+    fn is_as_indexed(&self, start: u64, crc32: Option<u32>) -> bool {
+        let whole = self.data.entry_slice(start..self.end(start));
+        whole.is_some_and(|whole| crc32 == Some(self.data.entry_crc32(start, whole.len())))
+    }
+
     fn deflated(&self, object: ObjectId) -> Option<Deflated> {
         let number = self.index.lookup(object)?;
         let start = self.index.pack_offset_at_index(number);
-        let next = self.offsets.partition_point(|offset| *offset <= start);
-        let end = self.offsets.get(next).copied().unwrap_or(self.data.pack_end() as u64);
-        let whole = self.data.entry_slice(start..end)?;
-        // The pack was right when it was indexed; the disk may have changed it since.
-        if self.index.crc32_at_index(number)? != self.data.entry_crc32(start, whole.len()) {
+        if !self.is_as_indexed(start, self.index.crc32_at_index(number)) {
             return None;
         }
+        let end = self.end(start);
+        let whole = self.data.entry_slice(start..end)?;
         let entry = gix_pack::data::Entry::from_bytes(whole, start, Sha1).ok()?;
         let kind = match entry.header {
             Header::Commit => Kind::Commit,
@@ -139,6 +155,7 @@ impl Pack {
 mod tests {
     use std::fs;
     use std::io::Read;
+    use std::sync::Mutex;
 
     use flate2::read::ZlibDecoder;
     use tempfile::TempDir;
@@ -184,6 +201,26 @@ mod tests {
             let name = gix::objs::compute_hash(Sha1, kind, &content).unwrap();
             assert_eq!(id(CommitId::from(name)), object.id);
         }
+        let shown = Mutex::new(Vec::new());
+        let show = |name: ObjectId, object: Object<'_>| {
+            let kind = ids
+                .iter()
+                .position(|id| *id == name)
+                .map(|at| [Kind::Commit, Kind::Tree, Kind::Blob][at.min(2)]);
+            assert_eq!(kind, Some(object.kind));
+            shown.lock().unwrap().push(name);
+            true
+        };
+        packs.each_object(0, 2, show).unwrap();
+        let mut shown = shown.into_inner().unwrap();
+        shown.sort();
+        let mut all = ids.clone();
+        all.sort();
+        assert_eq!(shown, all, "each once, deltas too");
+        assert!(
+            packs.each_object(0, 1, |_, _| false).is_ok(),
+            "who has enough may say so"
+        );
         let absent = ObjectId::null(Sha1);
         assert!(packs.place(absent).is_none() && packs.deflated(absent).is_none());
     }
@@ -201,6 +238,8 @@ mod tests {
         bytes[usize::try_from(start).unwrap() + 10] ^= 1;
         fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
-        assert_eq!(Packs::open(&git).unwrap().deflated(*object), None);
+        let packs = Packs::open(&git).unwrap();
+        assert_eq!(packs.deflated(*object), None);
+        assert!(packs.each_object(0, 1, |_, _| true).is_err());
     }
 }
