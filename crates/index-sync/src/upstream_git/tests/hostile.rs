@@ -3,7 +3,7 @@
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use super::hostile_server::*;
+use super::hostile_server::{self, *};
 use super::*;
 
 const NO: ObjectId = ObjectId::null(gix::hash::Kind::Sha1);
@@ -254,4 +254,25 @@ async fn an_upstream_that_never_ends_is_left_after_a_while() {
     let error = tokio::time::timeout(Duration::from_secs(20), fetching).await;
     let error = error.expect("it ends").unwrap();
     assert!(error.contains("within 2s"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_without_end_are_refused() {
+    let nested = |depth: usize, places: usize| {
+        let mut tree = tree(&[("100644", "a", name(Kind::Blob, b"one\n"))]);
+        let mut entries = vec![whole(3, b"one\n")];
+        for _ in 0..depth {
+            entries.push(whole(2, &tree));
+            let names: Vec<String> = (0..places).map(|place| format!("a{place}")).collect();
+            let below = name(Kind::Tree, &tree);
+            let folders: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), below)).collect();
+            tree = hostile_server::tree(&folders);
+        }
+        with_tree(&tree, entries)
+    };
+    fetch(&nested(20, 1).start()).await.unwrap();
+    // Deeper than any stack.
+    assert!(refused(nested(100_000, 1)).await.contains("below too many others"));
+    // A dozen objects with ten thousand million paths.
+    assert!(refused(nested(10, 10)).await.contains("more files than any index"));
 }
