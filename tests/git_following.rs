@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -332,4 +334,143 @@ fn git_alone_is_an_upstream_for_crate_files_too() {
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), mirror.log());
     assert_eq!(sparse.count(&FakeUpstream::download_path("word", "1.0.0")), 1);
     assert_eq!(mirror.get("/api/v1/crates/word/2.0.0/download").status, 404);
+}
+
+const UPLOAD_PACK: &str = "/git/index/git-upload-pack";
+const REQUEST: (&str, &str) = ("Content-Type", "application/x-git-upload-pack-request");
+const V2: (&str, &str) = ("Git-Protocol", "version=2");
+
+fn pkt(line: &str) -> String {
+    format!("{:04x}{line}", line.len() + 4)
+}
+
+/// Sends these bytes and reads the answer's head and as much of its body as has come with it.
+fn raw(mirror: &MirrorProcess, first: &str, then: &str) -> String {
+    let mut stream = TcpStream::connect(mirror.authority()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(first.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut said = String::new();
+    if !then.is_empty() {
+        while reader.read_line(&mut said).unwrap() > 2 {}
+        stream.write_all(then.as_bytes()).unwrap();
+    }
+    let mut rest = Vec::new();
+    // It may be reset, which is an answer too.
+    let _ = reader.read_to_end(&mut rest);
+    said + &String::from_utf8_lossy(&rest)
+}
+
+#[test]
+fn odd_ways_to_send_a_request_are_refused_or_understood() {
+    let (_, git) = upstreams();
+    let mirror = mirror(&git).start();
+    run_ok(&mirror, &["sync"]);
+    let tip = git_ok(&repository(&mirror), &["rev-parse", "refs/heads/master"]);
+    let body = [
+        pkt("command=ls-refs"),
+        "0001".to_owned(),
+        pkt("peel"),
+        "0000".to_owned(),
+    ]
+    .concat();
+    let head = |more: &str| {
+        let (name, value) = REQUEST;
+        format!(
+            "POST {UPLOAD_PACK} HTTP/1.1\r\nHost: {}\r\n{name}: {value}\r\nGit-Protocol: version=2\r\n\
+             Connection: close\r\n{more}\r\n",
+            mirror.authority()
+        )
+    };
+    let expecting = head(&format!("Expect: 100-continue\r\nContent-Length: {}\r\n", body.len()));
+    let said = raw(&mirror, &expecting, &body);
+    assert!(
+        said.starts_with("HTTP/1.1 100") && said.contains(&format!("{tip} HEAD")),
+        "{said}"
+    );
+    let chunked = head("Transfer-Encoding: chunked\r\n");
+    let said = raw(
+        &mirror,
+        &format!("{chunked}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+        "",
+    );
+    assert!(said.contains(&format!("{tip} HEAD")), "{said}");
+    for size in ["zz", "-1", "", "ffffffffffffffffff", "10000000000000000", "0x10"] {
+        let said = raw(&mirror, &format!("{chunked}{size}\r\n{body}\r\n0\r\n\r\n"), "");
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{size}: {said}");
+    }
+    let send = |headers: &[(&str, &str)]| {
+        let headers = [&[REQUEST, V2], headers].concat();
+        mirror.request("POST", UPLOAD_PACK, &headers, body.as_bytes())
+    };
+    for coding in ["deflate", "br", "zstd", "gzip, gzip", "gzip,br"] {
+        assert_eq!(send(&[("Content-Encoding", coding)]).status, 415, "{coding}");
+    }
+    let advertisement = "/git/index/info/refs?service=git-upload-pack";
+    let with_body = mirror.request("GET", advertisement, &[V2], body.as_bytes());
+    assert!(
+        with_body.status == 200 && with_body.text().contains("version 2"),
+        "{}",
+        with_body.text()
+    );
+    let other = mirror.request("GET", advertisement, &[("Git-Protocol", "version=9")], b"");
+    assert!(other.text().contains(&format!("{tip} HEAD")), "{}", other.text());
+    let paths = [
+        "/git/../../index.git/HEAD",
+        "/git/index/../../index.git/HEAD",
+        "/git/index/%2e%2e/%2e%2e/index.git/HEAD",
+        "/git/index/..%2f..%2findex.git/HEAD",
+        "/git/index//HEAD",
+        "/git/index/objects/pack/",
+    ];
+    for path in paths {
+        let reply = mirror.get(path);
+        assert!((400..=404).contains(&reply.status), "{path}: {}", reply.status);
+        assert!(!reply.text().contains("refs/"), "{path}: {}", reply.text());
+    }
+    assert!(!mirror.log().contains("panicked"), "{}", mirror.log());
+}
+
+#[test]
+fn a_storm_of_clones_is_served_in_turn_and_the_rest_meanwhile() {
+    let (_, git) = upstreams();
+    let mirror = mirror(&git).env("MIRROR_GIT__CLONES_AT_ONCE", "8").start();
+    run_ok(&mirror, &["sync"]);
+    clone_and_check(&mirror);
+    let tip = git_ok(&repository(&mirror), &["rev-parse", "refs/heads/master"]);
+    let want = pkt(&format!("want {tip}"));
+    let body = [
+        pkt("command=fetch"),
+        "0001".to_owned(),
+        want,
+        pkt("done"),
+        "0000".to_owned(),
+    ]
+    .concat();
+    let before = mirror.peak_rss_bytes();
+    let packs = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..200)
+            .map(|_| scope.spawn(|| mirror.request("POST", UPLOAD_PACK, &[REQUEST, V2], body.as_bytes())))
+            .collect();
+        for number in 0..100 {
+            let reply = mirror.get(&format!("/index/fi/ll/filler-{number:04}"));
+            assert_eq!(reply.text(), GitUpstream::filler(number, 1));
+        }
+        let replies = clients.into_iter().map(|client| client.join().unwrap());
+        let has = |body: &[u8], four: &[u8]| body.windows(4).any(|part| part == four);
+        replies
+            .filter(|reply| {
+                assert!(
+                    has(&reply.body, b"PACK") || has(&reply.body, b"ERR "),
+                    "{}",
+                    reply.status
+                );
+                has(&reply.body, b"PACK")
+            })
+            .count()
+    });
+    assert!(packs > 8, "{packs} of 200 had their turn");
+    let grown = mirror.peak_rss_bytes() - before;
+    assert!(grown < 64 << 20, "{grown} bytes");
+    clone_and_check(&mirror);
 }

@@ -17,5 +17,5 @@ pub use emit::PackStream;
 pub use error::Error;
 pub use negotiate::{Plan, negotiate};
 pub use object::{Kind, ObjectId};
-pub use pack_log::{Append, Commit, Object, PackLog, PackLogWriter, Recovered, View};
+pub use pack_log::{Append, Commit, Deflated, Deflater, Object, PackLog, PackLogWriter, Recovered, View};
 pub use request::{Acks, Caps, End, Fetch, INFINITE_DEPTH, Limits, LsRefs, Protocol, Request, SideBand, parse};

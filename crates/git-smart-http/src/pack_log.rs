@@ -1,6 +1,7 @@
 //! The pack log: the objects of each published commit as ready-made pack entries, in commit order.
 
 mod append;
+mod deflate;
 mod files;
 mod format;
 mod history;
@@ -17,6 +18,7 @@ use std::{
 use crate::{Error, Kind, ObjectId};
 
 pub use append::Append;
+pub use deflate::{Deflated, Deflater};
 pub(crate) use files::{Files, Window};
 pub(crate) use format::EntryRecord;
 pub(crate) use history::{Base, History, Place, Segment};

@@ -37,6 +37,14 @@ pub enum Error {
         /// The object's id, in hexadecimal.
         id: String,
     },
+    /// A tree of upstream's repository is none that git makes.
+    #[error("tree {id} of upstream is refused: {why}")]
+    UpstreamTree {
+        /// The tree's id, in hexadecimal.
+        id: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Someone else moved the published branch.
     #[error("the published branch is at {found}, expected {expected}: another program has moved it")]
     BranchMoved {

@@ -38,6 +38,8 @@ pub(crate) struct Merge<'a> {
     pub(crate) config_readable: bool,
     /// Whether one more whole crate may be removed within this hour.
     pub(crate) may_remove_crate: bool,
+    /// Whether removals that are held need be held no longer.
+    pub(crate) releases_held: bool,
     /// Whether the crate file of this checksum was kept or served here.
     pub(crate) kept_or_served: &'a dyn Fn(&Checksum) -> bool,
 }

@@ -2,6 +2,8 @@
 //! repository at any time, so nothing that happens to it fails a commit.
 
 mod fill;
+mod many;
+mod packs;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -128,10 +130,10 @@ impl PackLogKeeper {
         if head == Some(id(to.commit)) {
             return;
         }
-        let appended = Next::read(writer, git, to.commit).and_then(|next| {
+        let appended = Next::read(writer, git, to.commit, MANY_OBJECTS).and_then(|next| {
             let is_small = next.ids.len() <= MANY_OBJECTS;
             if is_small {
-                next.append(writer, git, &|_, _| Ok(()))?;
+                next.append(writer, git)?;
             }
             Ok(is_small)
         });
@@ -295,11 +297,17 @@ impl Shared {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// Notes how far a long piece of work is; an error ends it, since the mirror stops.
-    fn progress(&self, done: usize, total: usize) -> Result<(), Error> {
+    /// An error ends a long piece of work, since the mirror stops.
+    fn goes_on(&self) -> Result<(), Error> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
+        Ok(())
+    }
+
+    /// Notes how far that is.
+    fn progress(&self, done: usize, total: usize) -> Result<(), Error> {
+        self.goes_on()?;
         let percent = (done * 100).checked_div(total).unwrap_or(0).min(99);
         self.percent
             .store(u8::try_from(percent).unwrap_or(99), Ordering::Relaxed);

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::http::Transport;
@@ -22,10 +23,13 @@ use crate::repository::{StagedPack, fetched_pack};
 use crate::{CommitId, Error};
 use fetch_dir::FetchDir;
 pub(crate) use fetch_dir::remove as remove_fetch_dir;
-use transport::GitHttp;
+use transport::{Deadline, GitHttp};
 
 /// Of all of upstream's branches only this one is wanted; in the fetching repository it has a name of its own.
 const REFSPEC: &str = "+refs/heads/master:refs/mirror/upstream";
+/// How long upstream may take to send all that a fetch needs. A whole index comes in minutes even on a slow line; the time limit
+/// of each single wait alone would let an upstream that sends a byte now and then hold a round for ever.
+const LONGEST_FETCH: Duration = Duration::from_secs(3600);
 /// Packs in the fetching repository and in the one behind it.
 const SLOTS: u16 = 1024;
 
@@ -72,6 +76,7 @@ pub(crate) struct UpstreamGit {
     http: UpstreamHttp,
     url: UpstreamUrl,
     runtime: Handle,
+    longest: Duration,
     received: Arc<AtomicU64>,
 }
 
@@ -84,6 +89,7 @@ impl UpstreamGit {
             http,
             url,
             runtime,
+            longest: LONGEST_FETCH,
             received: Arc::default(),
         })
     }
@@ -122,6 +128,7 @@ impl UpstreamGit {
             self.http.clone(),
             self.runtime.clone(),
             stop.subscribe(),
+            Deadline::after(self.longest),
             Arc::clone(&self.received),
         );
         let remote = git

@@ -8,10 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use flate2::{Compress, FlushCompress, Status};
-
 use super::{
-    Commit, Files, Object, PackLogWriter, Segment, View,
+    Commit, Deflated, Files, Object, PackLogWriter, Segment, View,
     files::BLOCK_BYTES,
     format::{CommitRecord, EntryRecord, HEADER_BYTES, Purpose, RECORD_BYTES},
     history::Copy,
@@ -72,38 +70,60 @@ impl<'w> Append<'w> {
     /// # Errors
     /// [`Error::CommitFirst`], [`Error::TooLarge`], [`Error::Disk`].
     pub fn push(&mut self, object: Object<'_>) -> Result<(), Error> {
-        let commit = self.record.commit.id;
-        let first = self.seen.is_empty();
-        if first != (object.kind == Kind::Commit) || first != (object.id == commit) {
-            return Err(Error::CommitFirst {
-                commit,
-                object: object.id,
-            });
-        }
-        if !self.seen.insert(object.id) {
+        if !self.is_new(object.id, object.kind)? {
             return Ok(());
         }
-        let segment = &mut self.record.segment;
-        let (entry, offset) = (segment.end, segment.payload_end);
-        let deflated = deflate(&mut self.writer.deflate, object.data, |bytes| {
+        let deflated = self.writer.deflater.deflate(object.data, |bytes| {
             self.payload_crc.update(bytes);
             self.entries.write_all(bytes)
         });
         let deflated = deflated.map_err(Error::disk("write", &self.view.files.entries_path))?;
+        self.note(object.id, object.kind, object.data.len() as u64, deflated)
+    }
+
+    /// The same with an object that is deflated already.
+    ///
+    /// # Errors
+    /// As [`Append::push`].
+    pub fn push_deflated(&mut self, object: &Deflated) -> Result<(), Error> {
+        if !self.is_new(object.id, object.kind)? {
+            return Ok(());
+        }
+        self.payload_crc.update(&object.bytes);
+        self.entries
+            .write_all(&object.bytes)
+            .map_err(Error::disk("write", &self.view.files.entries_path))?;
+        self.note(object.id, object.kind, object.inflated, object.bytes.len() as u64)
+    }
+
+    /// Whether the range lacks it, which changes now.
+    fn is_new(&mut self, id: ObjectId, kind: Kind) -> Result<bool, Error> {
+        let commit = self.record.commit.id;
+        let first = self.seen.is_empty();
+        if first != (kind == Kind::Commit) || first != (id == commit) {
+            return Err(Error::CommitFirst { commit, object: id });
+        }
+        Ok(self.seen.insert(id))
+    }
+
+    /// Writes down where the payload is that was just written.
+    fn note(&mut self, id: ObjectId, kind: Kind, inflated: u64, deflated: u64) -> Result<(), Error> {
+        let segment = &mut self.record.segment;
+        let (entry, offset) = (segment.end, segment.payload_end);
         segment.payload_end += deflated;
         segment.end += 1;
-        let repeats = self.writer.known.contains(&object.id);
+        let repeats = self.writer.known.contains(&id);
         if repeats {
-            self.repeating.push((object.id, entry));
+            self.repeating.push((id, entry));
         }
         let record = EntryRecord {
-            id: object.id,
-            kind: object.kind,
+            id,
+            kind,
             // A snapshot repeats everything: no need to say so.
             repeats: repeats && self.record.purpose != Purpose::Snapshot,
-            inflated: object.data.len() as u64,
+            inflated,
             offset,
-            deflated: u32::try_from(deflated).map_err(|_| Error::TooLarge { object: object.id })?,
+            deflated: u32::try_from(deflated).map_err(|_| Error::TooLarge { object: id })?,
         };
         let bytes = record.encode();
         self.index_crc.update(&bytes);
@@ -165,23 +185,4 @@ fn tail(file: &File, path: &Path, end: u64) -> Result<BufWriter<File>, Error> {
     let placed = file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)));
     placed.map_err(Error::disk("cut", path))?;
     Ok(BufWriter::with_capacity(BLOCK_BYTES, file))
-}
-
-/// Deflates `data` piece by piece, and says how many bytes came out.
-fn deflate(
-    compress: &mut Compress,
-    data: &[u8],
-    mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
-) -> std::io::Result<u64> {
-    compress.reset();
-    let mut out = [0; 16 << 10];
-    loop {
-        let (read, made) = (compress.total_in() as usize, compress.total_out());
-        let status = compress.compress(&data[read..], &mut out, FlushCompress::Finish);
-        let status = status.map_err(std::io::Error::other)?;
-        each(&out[..(compress.total_out() - made) as usize])?;
-        if status == Status::StreamEnd {
-            return Ok(compress.total_out());
-        }
-    }
 }

@@ -7,10 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use flate2::{Compress, Compression};
-
 use super::{
-    Append, Commit, Files, Object, PackLog, Recovered, Segment, View,
+    Append, Commit, Deflater, Files, Object, PackLog, Recovered, Segment, View,
     format::{COMMIT_BYTES, CommitRecord, HEADER_BYTES, Purpose},
     known::KnownObjects,
     recover::{self, Opened},
@@ -27,7 +25,7 @@ pub struct PackLogWriter {
     /// Where the next range starts.
     pub(super) end: Segment,
     pub(super) log: PackLog,
-    pub(super) deflate: Compress,
+    pub(super) deflater: Deflater,
     /// How many records are in `commits`.
     pub(super) written: u64,
     /// Records that are not, since durability was put off.
@@ -77,7 +75,6 @@ impl PackLogWriter {
             .unwrap_or_default();
         let written = history.record_count();
         let log = PackLog::new(View { history, files });
-        let deflate = Compress::new(Compression::default(), true);
         PackLogWriter {
             dir: dir.to_owned(),
             generation,
@@ -85,7 +82,7 @@ impl PackLogWriter {
             known,
             end,
             log,
-            deflate,
+            deflater: Deflater::default(),
             written,
             waiting: Vec::new(),
             puts_off: false,

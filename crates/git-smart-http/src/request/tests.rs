@@ -244,6 +244,74 @@ fn lists_end_at_their_limits() {
     );
 }
 
+#[test]
+fn a_protocol_in_the_clothes_of_another_is_refused() {
+    let want = pkt(&format!("want {HEAD}"));
+    let bodies = [
+        (Protocol::V2, want.clone() + "00000009done\n"),
+        (Protocol::V2, pkt("version 1") + &want + "0000"),
+        (Protocol::V2, pkt("command=fetch") + &pkt("command=fetch") + "0000"),
+        (Protocol::V1, pkt("version 1") + &want + "0000"),
+        (Protocol::V1, pkt("command=ls-refs") + "0000"),
+        (Protocol::V0, pkt("command=ls-refs") + "0001" + &want + "0000"),
+    ];
+    for (protocol, body) in bodies {
+        let error = of(protocol, &body).unwrap_err();
+        assert!(error.is_request(), "{body}: {error}");
+    }
+    // The same capability again says nothing new.
+    let with = |caps: &str| pkt(&format!("want {HEAD} {caps}")) + "00000009done\n";
+    let (once, twice) = (
+        with("ofs-delta side-band-64k"),
+        with("ofs-delta side-band-64k ofs-delta side-band-64k"),
+    );
+    assert_eq!(fetch(Protocol::V0, once).caps, fetch(Protocol::V0, twice).caps);
+}
+
+#[test]
+fn what_nobody_offered_is_refused_in_each_form() {
+    let want = pkt(&format!("want {HEAD}"));
+    let lines = [
+        "deepen-not refs/heads/x",
+        "deepen-since 99999999999999999999",
+        "deepen 4294967296",
+        "deepen 99999999999999999999",
+        "filter sparse:oid=29b674837426058e3be8da70737eb39e8414e134",
+        "filter combine:combine:blob:none+tree:0+combine:tree:1",
+        "want-ref refs/heads/x",
+        "packfile-uris http,https,ftp",
+    ];
+    for line in lines {
+        let body = format!("{}0001{want}{}0000", pkt("command=fetch"), pkt(line));
+        let error = of(Protocol::V2, &body).unwrap_err();
+        assert!(error.is_request(), "{line}: {error}");
+    }
+}
+
+#[test]
+fn millions_end_at_the_usual_limits() {
+    let limits = Limits::default();
+    let many = |word: &str, count: usize| {
+        let lines = (0..count).map(|n| pkt(&format!("{word} {n:040x}")));
+        pkt("command=fetch") + "0001" + &lines.collect::<String>() + "0000"
+    };
+    let prefixes = (0..1_000_000).map(|n| pkt(&format!("ref-prefix {n}")));
+    let prefixes = pkt("command=ls-refs") + "0001" + &prefixes.collect::<String>() + "0000";
+    let cases = [
+        many("want", 1_000_000),
+        many("want", 65),
+        many("have", 1_000_000),
+        many("have", 70_000),
+        many("shallow", 5_000),
+        prefixes,
+        "0000".repeat(10_000_000),
+    ];
+    for body in cases {
+        let error = parse(Protocol::V2, body.as_bytes(), &limits).unwrap_err();
+        assert!(matches!(error, Error::TooMany { .. }), "{}: {error}", &body[..40]);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_taken_or_refused(body in proptest::collection::vec(any::<u8>(), 0..400)) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use gix::objs::tree::EntryKind;
+use metadata_db::DecisionKind;
 use registry::{Checksum, IndexFile, IndexPath};
 
 use super::Inner;
@@ -27,6 +28,15 @@ struct Changes {
     files: Vec<FromGit>,
     /// Files beside the index, such as a README.
     raw: Vec<RawChange>,
+}
+
+/// What the removals of one hour allow.
+#[derive(Clone, Copy)]
+struct Removals {
+    /// Whole crates that git lacks now may go.
+    allowed: bool,
+    /// Those that were held before may go too.
+    held_too: bool,
 }
 
 /// One index file in upstream's git repository.
@@ -56,6 +66,14 @@ impl Changes {
         changes
     }
 
+    /// Adds files that git has as it had them before.
+    fn add_unchanged(&mut self, files: impl IntoIterator<Item = (IndexPath, Option<BlobId>)>) {
+        let known: BTreeSet<IndexPath> = self.files.iter().map(|file| file.path.clone()).collect();
+        let files = files.into_iter().filter(|(path, _)| !known.contains(path));
+        self.files
+            .extend(files.map(|(path, id)| FromGit { path, old: id, new: id }));
+    }
+
     fn removed(&self) -> u64 {
         self.files.iter().filter(|file| file.new.is_none()).count() as u64
     }
@@ -75,7 +93,11 @@ impl Inner {
         locked(&self.freshness).forget_all_absent();
         let inner = Arc::clone(self);
         let files = self.blocking(move || inner.both_speak_of(upstream)).await?;
-        self.bring_all(following, files, true).await?;
+        let removals = Removals {
+            allowed: true,
+            held_too: false,
+        };
+        self.bring_all(following, files, removals).await?;
         self.publisher.finish_round(upstream, Vec::new()).await?;
         usize::try_from(self.publisher.files()).map_or(Ok(usize::MAX), Ok)
     }
@@ -117,29 +139,81 @@ impl Inner {
                 .tree
                 .with_git(|git| tree_diff(git, Some(tree_of(git, previous)?), Some(tree_of(git, upstream)?)))
         };
-        let changes = Changes::sort(self.blocking(compare).await?);
+        let mut changes = Changes::sort(self.blocking(compare).await?);
         let (count, removed) = (changes.files.len(), changes.removed());
         let inner = Arc::clone(self);
-        let allowed = move || {
-            let before = inner.decisions.removed_crates_since(inner.now_unix() - HOUR_SECS)?;
-            Ok(before + removed <= inner.removals_per_hour())
-        };
-        let may_remove = self.blocking(allowed).await?;
-        self.bring_all(following, changes.files, may_remove).await?;
+        let decided = move || Ok((inner.removals(removed)?, inner.decided(upstream)?));
+        let (removals, decided) = self.blocking(decided).await?;
+        changes.add_unchanged(decided);
+        self.bring_all(following, changes.files, removals).await?;
         self.publisher.finish_round(upstream, changes.raw).await?;
         Ok(count)
+    }
+
+    /// A round in which upstream has nothing new: what the operator decided since, and removals that need be held no longer.
+    pub(super) async fn bring_decided(
+        self: &Arc<Self>,
+        following: &Following,
+        upstream: CommitId,
+    ) -> Result<(), Error> {
+        let inner = Arc::clone(self);
+        let decided = move || Ok((inner.removals(0)?, inner.decided(upstream)?));
+        let (removals, decided) = self.blocking(decided).await?;
+        let mut changes = Changes::default();
+        changes.add_unchanged(decided);
+        if changes.files.is_empty() {
+            return Ok(());
+        }
+        self.bring_all(following, changes.files, removals).await?;
+        self.publisher.finish_round(upstream, Vec::new()).await
+    }
+
+    /// Whether so many more crates may be removed, and with those that are held.
+    fn removals(&self, more: u64) -> Result<Removals, Error> {
+        let since = self.now_unix() - HOUR_SECS;
+        let recent = self.decisions.removed_crates_since(since)?;
+        let held = self.decisions.of_kind(DecisionKind::HeldRemoval)?;
+        let all_held: BTreeSet<&IndexPath> = held.iter().map(|(path, _)| path).collect();
+        let lately = held.iter().filter(|(_, row)| row.decided_at >= since);
+        let held_lately: BTreeSet<&IndexPath> = lately.map(|(path, _)| path).collect();
+        let accepted = self.decisions.of_kind(DecisionKind::Accepted)?.into_iter();
+        let accepted = accepted.filter(|(_, row)| row.whole_crate).map(|(path, _)| path);
+        let accepted = accepted.collect::<BTreeSet<IndexPath>>().len() as u64;
+        let limit = self.removals_per_hour();
+        let removed = recent.saturating_sub(held_lately.len() as u64) + accepted;
+        Ok(Removals {
+            allowed: recent + more <= limit,
+            held_too: removed + more + all_held.len() as u64 <= limit,
+        })
+    }
+
+    /// The files about which the operator has decided something that is not published yet, or of which a removal is held; as git has
+    /// them.
+    fn decided(&self, upstream: CommitId) -> Result<Vec<(IndexPath, Option<BlobId>)>, Error> {
+        let mut paths = BTreeSet::new();
+        for kind in [DecisionKind::Accepted, DecisionKind::HeldRemoval] {
+            paths.extend(self.decisions.of_kind(kind)?.into_iter().map(|(path, _)| path));
+        }
+        self.tree.with_git(|git| {
+            let tree = tree_of(git, upstream)?.into();
+            let with_blob = |path: &IndexPath| {
+                let blob = crate::published::entry(git, tree, path.as_str())?;
+                Ok((path.clone(), blob.map(BlobId::from)))
+            };
+            paths.iter().map(with_blob).collect()
+        })
     }
 
     async fn bring_all(
         self: &Arc<Self>,
         following: &Following,
         files: Vec<FromGit>,
-        may_remove: bool,
+        removals: Removals,
     ) -> Result<(), Error> {
         let total = files.len();
         for (done, file) in files.into_iter().enumerate() {
             following.set_phase(FollowPhase::Publishing { done, total });
-            if self.bring(file, may_remove).await? {
+            if self.bring(file, removals).await? {
                 following.count_unreadable();
             }
         }
@@ -147,7 +221,7 @@ impl Inner {
     }
 
     /// Brings one file in, while no request to the sparse upstream for it is under way. True if it has lines that cannot be read.
-    async fn bring(self: &Arc<Self>, file: FromGit, may_remove: bool) -> Result<bool, Error> {
+    async fn bring(self: &Arc<Self>, file: FromGit, removals: Removals) -> Result<bool, Error> {
         let asked = Asked::File(file.path.clone());
         let outcome = Arc::new(Mutex::new(None));
         let had_turn = Arc::new(AtomicBool::new(false));
@@ -157,7 +231,7 @@ impl Inner {
                 let had_turn = Arc::clone(&had_turn);
                 Ok(async move {
                     had_turn.store(true, Ordering::Relaxed);
-                    let brought = inner.merge_from_git(file, may_remove).await;
+                    let brought = inner.merge_from_git(file, removals).await;
                     let landing = brought
                         .as_ref()
                         .map(|_| ())
@@ -179,7 +253,7 @@ impl Inner {
         }
     }
 
-    async fn merge_from_git(self: &Arc<Self>, file: FromGit, may_remove: bool) -> Result<bool, Failure> {
+    async fn merge_from_git(self: &Arc<Self>, file: FromGit, removals: Removals) -> Result<bool, Failure> {
         let before = self.before(&file.path).await?;
         let is_there = before.published.as_ref().map(|entry| entry.id) == file.new;
         locked(&self.freshness).forget_absent(&file.path);
@@ -188,7 +262,7 @@ impl Inner {
         }
         let (inner, path) = (Arc::clone(self), file.path.clone());
         let work = move || {
-            let (outcome, unreadable) = inner.merged_from_git(&file, &before, may_remove)?;
+            let (outcome, unreadable) = inner.merged_from_git(&file, &before, removals)?;
             Ok((outcome, unreadable, before))
         };
         let (outcome, unreadable, before) = self.blocking(work).await.map_err(internal)?;
@@ -203,7 +277,7 @@ impl Inner {
         Ok(unreadable)
     }
 
-    fn merged_from_git(&self, file: &FromGit, before: &Before, may_remove: bool) -> Result<(Outcome, bool), Error> {
+    fn merged_from_git(&self, file: &FromGit, before: &Before, removals: Removals) -> Result<(Outcome, bool), Error> {
         let blob = |id: Option<BlobId>| id.map(|id| self.tree.blob(id)).transpose();
         let (old, new) = (blob(file.old)?, blob(file.new)?);
         let unreadable = new.as_ref().and_then(|new| IndexFile::parse(new, &file.path).err());
@@ -228,7 +302,8 @@ impl Inner {
             now_unix: self.now_unix(),
             grace_secs: 0,
             config_readable: true,
-            may_remove_crate: may_remove,
+            may_remove_crate: removals.allowed,
+            releases_held: removals.held_too,
             kept_or_served: &|checksum: &Checksum| kept_or_served(checksum),
         };
         Ok((merge_git(&input, old.as_deref()), unreadable.is_some()))

@@ -174,7 +174,9 @@ impl Inner {
         let fetched = self.blocking(fetch).await?;
         let upstream = fetched.commit;
         let mut changed_files = 0;
-        if previous != Some(upstream) {
+        if previous == Some(upstream) {
+            self.bring_decided(following, upstream).await?;
+        } else {
             following.set_phase(FollowPhase::Publishing { done: 0, total: 0 });
             self.publisher
                 .with_repository(move |repository| repository.adopt(fetched))

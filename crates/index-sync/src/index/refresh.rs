@@ -203,6 +203,8 @@ impl Inner {
             grace_secs: i64::try_from(self.config.removal_grace.as_secs()).unwrap_or(i64::MAX),
             config_readable,
             may_remove_crate: self.may_remove_crate(now_unix)?,
+            // The operator decides, or git does.
+            releases_held: false,
             kept_or_served: &|checksum| kept_or_served(checksum),
         }))
     }

@@ -61,11 +61,18 @@ impl<'a> Working<'a> {
         }
     }
 
-    /// A version that git does not have and did not have.
+    /// A version that git does not have and did not have in its copy before.
     fn elsewhere(&mut self, vers: &'a str, line: InForce<'a>) {
-        match self.rows.get(vers).map(|row| &row.kind) {
-            Some(DecisionKind::Accepted) => self.gone.push((vers, line)),
-            _ => self.keep(vers, line.raw),
+        let is_over = self.rows.get(vers).is_some_and(|row| match row.kind {
+            // What was accepted may be another checksum, of which git knows nothing.
+            DecisionKind::Accepted => row.new_checksum.is_none(),
+            DecisionKind::HeldRemoval => self.input.releases_held,
+            _ => false,
+        });
+        if is_over {
+            self.gone.push((vers, line));
+        } else {
+            self.keep(vers, line.raw);
         }
     }
 }

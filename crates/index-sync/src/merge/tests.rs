@@ -83,6 +83,7 @@ impl Mirror {
             decisions: &decisions,
             now_unix: self.now,
             grace_secs: GRACE,
+            releases_held: false,
             config_readable: self.config_readable,
             may_remove_crate: self.may_remove_crate,
             kept_or_served: &|checksum| self.kept.contains(checksum),

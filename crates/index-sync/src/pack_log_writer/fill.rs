@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use git_smart_http::{Append, Commit, Kind, Object, PackLogWriter};
+use git_smart_http::{Commit, Kind, Object, PackLogWriter};
 use gix::ObjectId;
 use gix::objs::TreeRefIter;
 
-use super::{Shared, id};
+use super::many::push_many;
+use super::{MANY_OBJECTS, Shared, id};
 use crate::published::{commit, object};
 use crate::{CommitId, Error};
-
-/// Hears how many objects of how many are done; an error ends the work.
-pub(super) type Progress<'a> = &'a dyn Fn(usize, usize) -> Result<(), Error>;
 
 /// Appends all commits up to `tip` that the log lacks. A history that does not begin where the log ends begins with a root of its
 /// own, and the commits before it stay known.
@@ -26,16 +24,22 @@ pub(super) fn catch_up(
     let mut next = Some(tip);
     while let Some(commit_id) = next.filter(|next| Some(id(*next)) != head) {
         missing.push(commit_id);
-        shared.progress(0, 1)?;
+        shared.goes_on()?;
         let parent = commit(git, commit_id.into())?.parent_ids().next().map(|id| id.detach());
         next = parent.map(CommitId::from);
     }
-    let progress = |done: usize, total: usize| shared.progress(done, total);
-    // Nearly all of the objects are those of the first commit.
-    missing
-        .into_iter()
-        .rev()
-        .try_for_each(|commit| Next::read(writer, git, commit)?.append(writer, git, &progress))
+    // On disk at the end: what a crash leaves of it is cut off and made once more.
+    writer.put_off_sync();
+    for commit in missing.into_iter().rev() {
+        shared.goes_on()?;
+        let next = Next::read(writer, git, commit, usize::MAX)?;
+        if next.ids.len() > MANY_OBJECTS {
+            push_many(writer.begin(next.commit)?, shared, commit, next.ids)?;
+        } else {
+            next.append(writer, git)?;
+        }
+    }
+    Ok(writer.sync()?)
 }
 
 /// A commit that goes on top of the log.
@@ -46,22 +50,27 @@ pub(super) struct Next {
 }
 
 impl Next {
-    pub(super) fn read(writer: &PackLogWriter, git: &gix::Repository, id: CommitId) -> Result<Self, Error> {
+    /// Stops looking once there are more than `most` of them.
+    pub(super) fn read(
+        writer: &PackLogWriter,
+        git: &gix::Repository,
+        id: CommitId,
+        most: usize,
+    ) -> Result<Self, Error> {
         let commit = read_commit(git, id)?;
         let before = writer.log().view().head().map(|head| ObjectId::from(head.tree.0));
         let mut ids = Vec::new();
-        lacking(git, before, ObjectId::from(commit.tree.0), &mut ids)?;
+        lacking(git, before, ObjectId::from(commit.tree.0), most, &mut ids)?;
         Ok(Self { commit, ids })
     }
 
-    pub(super) fn append(
-        self,
-        writer: &mut PackLogWriter,
-        git: &gix::Repository,
-        progress: Progress<'_>,
-    ) -> Result<(), Error> {
-        let id = CommitId::from_bytes(self.commit.id.0);
-        push_all(writer.begin(self.commit)?, git, id, &self.ids, progress)
+    pub(super) fn append(self, writer: &mut PackLogWriter, git: &gix::Repository) -> Result<(), Error> {
+        let commit = ObjectId::from(self.commit.id.0);
+        let mut append = writer.begin(self.commit)?;
+        for object_id in std::iter::once(commit).chain(self.ids) {
+            with_object(git, object_id, |object| Ok(append.push(object)?))?;
+        }
+        Ok(append.finish()?)
     }
 }
 
@@ -74,9 +83,8 @@ pub(super) fn append_snapshot(
 ) -> Result<(), Error> {
     let new = read_commit(git, tip)?;
     let mut ids = Vec::new();
-    lacking(git, None, ObjectId::from(new.tree.0), &mut ids)?;
-    let append = writer.begin_snapshot(&new.id)?;
-    push_all(append, git, tip, &ids, &|done, total| shared.progress(done, total))
+    lacking(git, None, ObjectId::from(new.tree.0), usize::MAX, &mut ids)?;
+    push_many(writer.begin_snapshot(&new.id)?, shared, tip, ids)
 }
 
 fn read_commit(git: &gix::Repository, commit_id: CommitId) -> Result<Commit, Error> {
@@ -92,36 +100,35 @@ fn read_commit(git: &gix::Repository, commit_id: CommitId) -> Result<Commit, Err
     })
 }
 
-fn push_all(
-    mut append: Append<'_>,
+/// Shows an object as the log takes it; none for what no index has.
+pub(super) fn with_object<T>(
     git: &gix::Repository,
-    commit: CommitId,
-    ids: &[ObjectId],
-    progress: Progress<'_>,
-) -> Result<(), Error> {
-    let all = std::iter::once(ObjectId::from(commit)).chain(ids.iter().copied());
-    for (done, object_id) in all.enumerate() {
-        progress(done, ids.len() + 1)?;
-        let object = object(git, object_id)?;
-        let kind = match object.kind {
-            gix::objs::Kind::Commit => Kind::Commit,
-            gix::objs::Kind::Tree => Kind::Tree,
-            gix::objs::Kind::Blob => Kind::Blob,
-            // No tree names one.
-            gix::objs::Kind::Tag => continue,
-        };
-        append.push(Object {
-            id: id(CommitId::from(object_id)),
-            kind,
-            data: &object.data,
-        })?;
-    }
-    Ok(append.finish()?)
+    object_id: ObjectId,
+    take: impl FnOnce(Object<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let object = object(git, object_id)?;
+    let kind = match object.kind {
+        gix::objs::Kind::Commit => Kind::Commit,
+        gix::objs::Kind::Tree => Kind::Tree,
+        gix::objs::Kind::Blob => Kind::Blob,
+        // No tree names one.
+        gix::objs::Kind::Tag => return Ok(None),
+    };
+    let id = id(CommitId::from(object_id));
+    let data = &object.data;
+    take(Object { id, kind, data }).map(Some)
 }
 
-/// The trees and files of `new` that are not in the same place of `old`, a tree before what is in it.
-fn lacking(git: &gix::Repository, old: Option<ObjectId>, new: ObjectId, ids: &mut Vec<ObjectId>) -> Result<(), Error> {
-    if old == Some(new) {
+/// The trees and files of `new` that are not in the same place of `old`, a tree before what is in it; not all of them if those are
+/// more than `most`.
+fn lacking(
+    git: &gix::Repository,
+    old: Option<ObjectId>,
+    new: ObjectId,
+    most: usize,
+    ids: &mut Vec<ObjectId>,
+) -> Result<(), Error> {
+    if old == Some(new) || ids.len() > most {
         return Ok(());
     }
     ids.push(new);
@@ -130,7 +137,7 @@ fn lacking(git: &gix::Repository, old: Option<ObjectId>, new: ObjectId, ids: &mu
         let there = before.get(&name).filter(|(was_tree, _)| *was_tree == is_tree);
         let there = there.map(|(_, id)| *id);
         if is_tree {
-            lacking(git, there, id, ids)?;
+            lacking(git, there, id, most, ids)?;
         } else if there != Some(id) {
             ids.push(id);
         }

@@ -311,3 +311,29 @@ fn an_old_tip_updates_over_a_squash_and_a_clone_begins_after_it() {
     bench.restarted(|_| ());
     bench.assert_serves(Some(&old));
 }
+
+#[test]
+fn many_objects_are_appended_beside_the_publisher() {
+    let mut bench = Bench::new(RepositoryLimits::default());
+    bench.publish("abc", "one\n");
+    let first = bench.assert_serves(None);
+    let change = |number: usize| Change {
+        file: TreeFile::Index(format!("fi/ll/filler-{number:04}").parse().unwrap()),
+        content: Some(format!("{number}\n").repeat(1 + number % 700).into_bytes()),
+    };
+    let changes: Vec<Change> = (0..=MANY_OBJECTS).map(change).collect();
+    bench.repository().commit(&changes, "Publish many", 1).unwrap().unwrap();
+    let many = bench.assert_serves(None);
+    bench.assert_serves(Some(&first));
+    assert!(bench.log().view().verify(|_, _| ()).is_ok());
+    // Made anew from what are mostly deltas, it is the same for a client.
+    bench.restarted(|dir| {
+        let git = dir.join("index.git");
+        git_ok(&git, &["repack", "-q", "-a", "-d", "-f"]);
+        fs::remove_dir_all(dir.join("pack-log")).unwrap();
+    });
+    assert_eq!(bench.assert_serves(None).head, many.head);
+    assert!(bench.log().view().verify(|_, _| ()).is_ok());
+    bench.publish("abc", "two\n");
+    bench.assert_serves(Some(&many));
+}

@@ -43,6 +43,11 @@ pub(crate) fn packs(dir: &Path) -> PathBuf {
     dir.join("objects").join("pack")
 }
 
+/// The file of the pack with this name.
+pub(crate) fn pack_path(dir: &Path, name: &str) -> PathBuf {
+    packs(dir).join(format!("{name}.pack"))
+}
+
 /// Where a loose object is, or would be.
 pub(crate) fn loose_object(dir: &Path, id: gix::ObjectId) -> PathBuf {
     let hex = id.to_hex().to_string();

@@ -200,7 +200,7 @@ fn sweeps_what_a_killed_writer_left() {
         .collect();
     let tip = repository.commit(&many, "many\n", 1).unwrap().unwrap();
     drop(repository);
-    let pack = layout::packs(&index).join(format!("{}.pack", storage::packs_on_disk(&index).unwrap()[0]));
+    let pack = layout::packs(&index).join(format!("{}.pack", packs_on_disk(&index).unwrap()[0]));
     let leftovers = [
         "HEAD.lock",
         "refs/heads/master.lock",
@@ -261,11 +261,11 @@ fn says_that_it_is_damaged() {
     for (what, damage) in [("no pack", no_pack), ("first pack", no_first), ("branch", branch)] {
         let (dir, mut repository, _) = started();
         let index = dir.path().join("index.git");
-        let mut packs = storage::packs_on_disk(&index).unwrap();
+        let mut packs = packs_on_disk(&index).unwrap();
         repository.commit(&[put("1/a", "a")], "second\n", 1).unwrap().unwrap();
         drop(repository);
         packs.extend(
-            storage::packs_on_disk(&index)
+            packs_on_disk(&index)
                 .unwrap()
                 .into_iter()
                 .filter(|pack| *pack != packs[0])
@@ -290,7 +290,7 @@ fn notices_a_pack_that_was_cut_short() {
         .collect();
     repository.commit(&many, "many\n", 1).unwrap().unwrap();
     drop(repository);
-    let pack = layout::packs(&index).join(format!("{}.pack", storage::packs_on_disk(&index).unwrap()[0]));
+    let pack = layout::packs(&index).join(format!("{}.pack", packs_on_disk(&index).unwrap()[0]));
     let content = fs::read(&pack).unwrap();
     fs::remove_file(&pack).unwrap();
     fs::write(&pack, &content[..content.len() / 2]).unwrap();

@@ -1,45 +1,112 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use gix::ObjectId;
-use gix::objs::{Exists, TreeRefIter};
+use gix::objs::{Exists, Kind, TreeRefIter};
+use gix::validate::path::component::Options;
 
 use crate::Error;
 use crate::published::object;
 
-/// Looks whether every tree and file below `new` is there, apart from what is in one of the `known` trees too.
+/// What leads out of a folder or into git's own is refused on any system; names that Windows alone does not like are not.
+const NAMES: Options = Options {
+    protect_windows: false,
+    protect_hfs: true,
+    protect_ntfs: true,
+};
+
+/// How deep folders may be: an index needs three. What reads trees elsewhere goes down by calling itself.
+const MOST_DEPTH: usize = 32;
+/// How many paths a tree may have; that is twenty times what the index has. A few objects that refer to one another again and again can
+/// have more than could ever be listed.
+const MOST_PATHS: u64 = 4_000_000;
+
+/// Looks whether every tree and file below `new` is there, apart from what is in one of the `known` trees too, and whether the trees
+/// are such as git makes and as an index has: others would go on to whoever checks them out.
 pub(super) fn check(git: &gix::Repository, new: ObjectId, known: &[ObjectId]) -> Result<(), Error> {
-    let mut seen = HashSet::new();
+    let mut walk = Walk {
+        git,
+        known: HashSet::new(),
+        files: HashSet::new(),
+        paths: HashMap::new(),
+    };
     for tree in known {
-        collect(git, *tree, &mut seen)?;
+        walk.collect(*tree)?;
     }
-    descend(git, new, &mut seen)
+    walk.descend(new, 0).map(|_| ())
 }
 
-/// What is directly in a known tree; below that, ids that are the same mean the same.
-fn collect(git: &gix::Repository, tree: ObjectId, seen: &mut HashSet<ObjectId>) -> Result<(), Error> {
-    seen.insert(tree);
-    let root = object(git, tree)?;
-    for entry in TreeRefIter::from_bytes(&root.data, tree.kind()) {
-        let entry = entry.map_err(Error::git("read a tree of upstream"))?;
-        seen.insert(entry.oid.to_owned());
-    }
-    Ok(())
+struct Walk<'a> {
+    git: &'a gix::Repository,
+    /// Known trees and what is directly in them, until they were met: a second time they are looked at.
+    known: HashSet<ObjectId>,
+    /// Files that are there.
+    files: HashSet<ObjectId>,
+    /// Trees that are complete, with the number of paths below each.
+    paths: HashMap<ObjectId, u64>,
 }
 
-fn descend(git: &gix::Repository, tree: ObjectId, seen: &mut HashSet<ObjectId>) -> Result<(), Error> {
-    if !seen.insert(tree) {
-        return Ok(());
-    }
-    let object = object(git, tree)?;
-    for entry in TreeRefIter::from_bytes(&object.data, tree.kind()) {
-        let entry = entry.map_err(Error::git("read a tree of upstream"))?;
-        if entry.mode.is_tree() {
-            descend(git, entry.oid.to_owned(), seen)?;
-        } else if !entry.mode.is_commit() && seen.insert(entry.oid.to_owned()) && !git.objects.exists(entry.oid) {
-            return Err(Error::MissingObject {
-                id: entry.oid.to_hex().to_string(),
-            });
+impl Walk<'_> {
+    /// What is directly in a known tree; below that, ids that are the same mean the same.
+    fn collect(&mut self, tree: ObjectId) -> Result<(), Error> {
+        self.known.insert(tree);
+        let root = object(self.git, tree)?;
+        for entry in TreeRefIter::from_bytes(&root.data, tree.kind()) {
+            let entry = entry.map_err(Error::git("read a tree of upstream"))?;
+            let known = if entry.mode.is_tree() {
+                &mut self.known
+            } else {
+                &mut self.files
+            };
+            known.insert(entry.oid.to_owned());
         }
+        Ok(())
     }
-    Ok(())
+
+    /// How many paths are below a tree.
+    fn descend(&mut self, tree: ObjectId, depth: usize) -> Result<u64, Error> {
+        if self.known.remove(&tree) {
+            return Ok(0);
+        }
+        if let Some(paths) = self.paths.get(&tree) {
+            return Ok(*paths);
+        }
+        if depth > MOST_DEPTH {
+            return Err(refused(tree, "it is below too many others"));
+        }
+        let object = object(self.git, tree)?;
+        if object.kind != Kind::Tree {
+            return Err(refused(tree, "it is something else"));
+        }
+        let (mut names, mut paths) = (HashSet::new(), 0_u64);
+        for entry in TreeRefIter::from_bytes(&object.data, tree.kind()) {
+            let entry = entry.map_err(Error::git("read a tree of upstream"))?;
+            if gix::validate::path::component(entry.filename, None, NAMES).is_err() {
+                return Err(refused(tree, "it has a name that no file may have"));
+            }
+            if !names.insert(entry.filename) {
+                return Err(refused(tree, "it has a name twice"));
+            }
+            let id = entry.oid.to_owned();
+            paths += 1;
+            if entry.mode.is_tree() {
+                paths = paths.saturating_add(self.descend(id, depth + 1)?);
+            } else if !entry.mode.is_commit() && self.files.insert(id) && !self.git.objects.exists(&id) {
+                return Err(Error::MissingObject {
+                    id: id.to_hex().to_string(),
+                });
+            }
+            if paths > MOST_PATHS {
+                return Err(refused(tree, "it has more files than any index"));
+            }
+        }
+        self.paths.insert(tree, paths);
+        Ok(paths)
+    }
+}
+
+fn refused(tree: ObjectId, why: &'static str) -> Error {
+    Error::UpstreamTree {
+        id: tree.to_hex().to_string(),
+        why,
+    }
 }

@@ -1,3 +1,6 @@
+mod hostile;
+mod hostile_server;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -4,11 +4,13 @@ use std::any::Any;
 use std::io::{self, BufRead, Cursor, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gix::protocol::transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use upstream_http::{Body, Request, UpstreamHttp, UpstreamUrl};
 
 use crate::memory::locked;
@@ -16,6 +18,8 @@ use crate::upstream_sparse::with_sources;
 
 /// The most bytes of one answer: a whole index with all of upstream's history is a tenth of it.
 const MAX_ANSWER_BYTES: u64 = 8 << 30;
+/// The most bytes of an answer that lists references, which are held in memory: some two hundred thousand of them.
+const MAX_LIST_BYTES: u64 = 16 << 20;
 /// The most bytes that are posted: what we want and have, at about fifty bytes each.
 const MAX_POST_BYTES: usize = 8 << 20;
 
@@ -29,11 +33,31 @@ struct Way {
     http: UpstreamHttp,
     runtime: Handle,
     stop: watch::Receiver<bool>,
+    deadline: Deadline,
     received: Arc<AtomicU64>,
 }
 
+/// How long all requests of one fetch may take together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    at: Instant,
+    after: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(after: Duration) -> Self {
+        let at = Instant::now() + after;
+        Self { at, after }
+    }
+
+    fn passed(self) -> io::Error {
+        let said = format!("upstream has not sent all of it within {:?}", self.after);
+        io::Error::new(io::ErrorKind::TimedOut, said)
+    }
+}
+
 impl Way {
-    /// Waits for `future`, unless the mirror stops first.
+    /// Waits for `future`, unless the mirror stops first or the fetch has taken too long.
     fn wait<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
         let mut stop = self.stop.clone();
         self.runtime.block_on(async {
@@ -41,6 +65,8 @@ impl Way {
                 biased;
                 // A sender that is gone is a mirror that is gone.
                 _ = stop.wait_for(|stop| *stop) => Err(io::Error::new(io::ErrorKind::Interrupted, "the mirror stops")),
+                // Also before something that is there: a byte now and then does not put it off.
+                () = tokio::time::sleep_until(self.deadline.at) => Err(self.deadline.passed()),
                 done = future => Ok(done),
             }
         })
@@ -54,6 +80,7 @@ impl GitHttp {
         http: UpstreamHttp,
         runtime: Handle,
         stop: watch::Receiver<bool>,
+        deadline: Deadline,
         received: Arc<AtomicU64>,
     ) -> Self {
         Self {
@@ -61,6 +88,7 @@ impl GitHttp {
                 http,
                 runtime,
                 stop,
+                deadline,
                 received,
             }),
             redirected: None,
@@ -116,7 +144,11 @@ enum Next {
         content_type: String,
         post: Option<Vec<u8>>,
     },
-    Answer(Body),
+    Answer {
+        body: Body,
+        /// How many more bytes of it are taken.
+        left: u64,
+    },
     Nothing,
 }
 
@@ -134,6 +166,8 @@ impl Exchange {
                 return Ok(());
             }
         };
+        let is_fetch = post.as_ref().is_some_and(|post| !is_list(post));
+        let left = if is_fetch { MAX_ANSWER_BYTES } else { MAX_LIST_BYTES };
         let way = Arc::clone(&self.way);
         let sent = way.wait(async {
             match post {
@@ -148,18 +182,23 @@ impl Exchange {
         }
         self.headers = format!("Content-Type: {}\n", response.content_type.unwrap_or_default()).into_bytes();
         self.url = response.url.to_string();
-        self.next = Next::Answer(response.body);
+        let body = response.body;
+        self.next = Next::Answer { body, left };
         Ok(())
     }
 
     fn next_piece(&mut self) -> io::Result<Bytes> {
         self.send()?;
-        let Next::Answer(body) = &mut self.next else {
+        let Next::Answer { body, left } = &mut self.next else {
             return Ok(Bytes::new());
         };
         match self.way.wait(body.next())? {
             Some(Ok(piece)) => {
                 self.way.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                *left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
+                    let limit = MAX_LIST_BYTES >> 20;
+                    io::Error::other(format!("upstream lists more than {limit} MiB of references"))
+                })?;
                 Ok(piece)
             }
             Some(Err(error)) => Err(io::Error::other(with_sources(&error))),
@@ -169,6 +208,11 @@ impl Exchange {
             }
         }
     }
+}
+
+/// Whether what is posted, in protocol 2, asks for references.
+fn is_list(post: &[u8]) -> bool {
+    post.get(4..).is_some_and(|line| line.starts_with(b"command=ls-refs"))
 }
 
 /// An exchange as the three parts that gix has of it see it.

@@ -439,6 +439,104 @@ async fn a_changed_checksum_is_held_where_the_old_file_was_kept() {
     assert_eq!(bench.text("serde").await, Some(old));
 }
 
+/// Rewrites what was decided about a crate.
+fn decide(bench: &Bench, name: &str, change: impl Fn(&mut metadata_db::DecisionRow)) {
+    let decisions = &bench.index.inner.decisions;
+    for mut row in decisions.decisions_for(&path(name)).unwrap() {
+        change(&mut row);
+        decisions.put(&path(name), &row).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_removal_goes_once_the_operator_or_the_hour_allows_it() {
+    let bench = Bench::new();
+    publish_many(&bench.git, 60);
+    bench.round().await;
+    let names: Vec<String> = (10..21).map(|n| format!("krate{n}")).collect();
+    let paths: Vec<IndexPath> = names.iter().map(|name| path(name)).collect();
+    let gone: Vec<_> = paths.iter().map(|path| (path.as_str(), None)).collect();
+    bench.git.commit(&gone);
+    bench.round().await;
+    let commits = bench.commits();
+    bench.round().await;
+    assert_eq!((bench.index.status().held, bench.commits()), (22, commits));
+
+    decide(&bench, "krate10", |row| row.kind = DecisionKind::Accepted);
+    bench.round().await;
+    assert_eq!(bench.decided("krate10"), [DecisionKind::Removed; 2]);
+    assert_eq!(bench.index.verify_against_upstream().unwrap().len(), 10);
+    // One went in this hour, and ten are held: one too many.
+    bench.round().await;
+    assert_eq!(bench.index.status().held, 20);
+    decide(&bench, "krate10", |row| row.decided_at -= 4_000);
+    bench.round().await;
+    assert_eq!(bench.index.status().held, 0);
+    bench.assert_like_upstream();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_checksum_is_taken_once_the_operator_accepts_it() {
+    let bench = Bench::new();
+    change(&bench.git, "serde", &line("serde", "1.0.0", false));
+    bench.round().await;
+    locked(&bench.kept).insert(checksum("serde 1.0.0"));
+    let changed = line_of("serde", "1.0.0", "changed", false);
+    change(&bench.git, "serde", &changed);
+    bench.round().await;
+    bench.round().await;
+    assert_eq!(bench.decided("serde"), [DecisionKind::HeldChecksum]);
+    decide(&bench, "serde", |row| row.kind = DecisionKind::Accepted);
+    bench.round().await;
+    assert_eq!(
+        (bench.text("serde").await, bench.decided("serde")),
+        (Some(changed), vec![])
+    );
+    bench.assert_like_upstream();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unrelated_history_is_a_change_of_the_tree_alone() {
+    let bench = Bench::new();
+    publish_many(&bench.git, 40);
+    bench.round().await;
+    let ours = bench.tip();
+    let dir = bench.git.dir();
+    git_ok(&dir, &["checkout", "-q", "--orphan", "other"]);
+    change(&bench.git, "krate1", &line("krate1", "2.0.0", false));
+    git_ok(&dir, &["update-ref", "refs/heads/master", "refs/heads/other"]);
+    git_ok(&dir, &["checkout", "-q", "master"]);
+    assert_eq!(bench.round().await.changed_files, 1);
+    bench.assert_like_upstream();
+    let parents = git_ok(&bench.git_dir(), &["rev-list", "--parents", "-n", "1", "master"]);
+    assert!(
+        parents.ends_with(&ours.commit.to_string()),
+        "clients go on from what they have"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_branch_master_counts() {
+    let bench = Bench::new();
+    publish_many(&bench.git, 40);
+    let dir = bench.git.dir();
+    git_ok(&dir, &["symbolic-ref", "HEAD", "refs/heads/nothing"]);
+    bench.round().await;
+    bench.assert_like_upstream();
+    git_ok(&dir, &["branch", "-m", "master", "trunk"]);
+    let error = bench.index.sync_once(|_| ()).await.unwrap_err();
+    assert!(
+        crate::upstream_sparse::with_sources(&error).contains("refs/heads/master"),
+        "{error}"
+    );
+    assert!(bench.text("krate1").await.is_some(), "what is published stays");
+    git_ok(&dir, &["branch", "-m", "trunk", "master"]);
+    git_ok(&dir, &["symbolic-ref", "HEAD", "refs/heads/master"]);
+    change(&bench.git, "krate1", &line("krate1", "2.0.0", false));
+    bench.round().await;
+    bench.assert_like_upstream();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn git_and_sparse_are_merged_by_version() {
     let bench = Bench::new();

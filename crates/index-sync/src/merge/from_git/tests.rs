@@ -37,6 +37,7 @@ struct Mirror {
     decisions: BTreeMap<String, DecisionRow>,
     kept: Vec<Checksum>,
     hold_removals: bool,
+    release_held: bool,
 }
 
 impl Mirror {
@@ -76,6 +77,7 @@ impl Mirror {
             grace_secs: 0,
             config_readable: true,
             may_remove_crate: !self.hold_removals,
+            releases_held: self.release_held,
             kept_or_served: &|checksum| self.kept.contains(checksum),
         };
         let outcome = merge_git(&input, self.git.as_deref());
@@ -190,6 +192,37 @@ fn too_many_crates_at_once_are_held_until_they_are_back() {
     // A version of a crate that stays is another matter.
     mirror.round(Some(&file(&[("2.0.0", "y")])));
     assert_eq!(mirror.published, file(&[("2.0.0", "y")]));
+}
+
+#[test]
+fn what_is_held_goes_when_that_is_over() {
+    let lines: Lines<'_> = &[("1.0.0", "x"), ("2.0.0", "y")];
+    let mut mirror = Mirror::of(lines, lines);
+    mirror.hold_removals = true;
+    mirror.round(None);
+    mirror.round(None);
+    assert_eq!(
+        mirror.published,
+        file(lines),
+        "git says the same, and the hold is not over"
+    );
+    mirror.decide("1.0.0", DecisionKind::Accepted, "x");
+    mirror.round(None);
+    assert_eq!(mirror.published, file(&[("2.0.0", "y")]));
+    (mirror.hold_removals, mirror.release_held) = (false, true);
+    mirror.round(None);
+    assert_eq!(mirror.published, b"");
+    assert!(mirror.kinds().iter().all(|(_, kind)| *kind == DecisionKind::Removed));
+}
+
+#[test]
+fn an_accepted_checksum_of_another_source_is_no_removal() {
+    let lines: Lines<'_> = &[("1.0.0", "x")];
+    let mut mirror = Mirror::of(lines, &[]);
+    mirror.decide("1.0.0", DecisionKind::Accepted, "x");
+    mirror.decisions.get_mut("1.0.0").unwrap().new_checksum = Some(checksum("other"));
+    mirror.round(Some(&file(&[])));
+    assert_eq!(mirror.published, file(lines));
 }
 
 #[test]
