@@ -633,6 +633,36 @@ fn large_requests_that_are_never_finished_do_not_fill_the_memory() {
 }
 
 #[test]
+fn damage_at_which_clients_hang_up_is_found_and_mended() {
+    let upstreams = Upstreams::start();
+    let large: Vec<String> = (1..=3).map(weighty).collect();
+    upstreams.git.commit(&[
+        ("we/ig/weighty", Some(&large[0])),
+        ("we/ig/weighty1", Some(&large[1])),
+        ("we/ig/weighty2", Some(&large[2])),
+    ]);
+    let mirror = upstreams.mirror().start();
+    sync(&mirror);
+    let home = tempfile::tempdir().unwrap();
+    let url = mirror.url("/git/index");
+    git_ok(home.path(), &["clone", "-q", "--bare", &url, "before"]);
+    let log = std::fs::read_dir(mirror.data_dir().join("pack-log")).unwrap();
+    let entries = log
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| path.metadata().unwrap().len());
+    let file = std::fs::OpenOptions::new().write(true).open(entries.unwrap()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"damaged", 4_000_000).unwrap();
+    let damaged = git(home.path(), &["clone", "-q", "--bare", &url, "damaged"]);
+    assert!(!damaged.status.success(), "a damaged object was taken for a good one");
+    let mended = eventually(PATIENCE, || {
+        let clone = git(home.path(), &["clone", "-q", "--bare", &url, "mended"]);
+        clone.status.success().then_some(())
+    });
+    assert!(mended.is_some(), "it was not made anew\n{}", mirror.log());
+    git_ok(&home.path().join("mended"), &["fsck", "--strict", "--full"]);
+}
+
+#[test]
 fn who_comes_by_another_name_hears_which_setting_to_make() {
     let upstreams = Upstreams::start();
     let home = tempfile::tempdir().unwrap();
