@@ -27,7 +27,7 @@ pub(super) fn check(git: &gix::Repository, new: ObjectId, known: &[ObjectId]) ->
         git,
         known: HashSet::new(),
         files: HashSet::new(),
-        paths: HashMap::new(),
+        extents: HashMap::new(),
     };
     for tree in known {
         walk.collect(*tree)?;
@@ -41,8 +41,16 @@ struct Walk<'a> {
     known: HashSet<ObjectId>,
     /// Files that are there.
     files: HashSet<ObjectId>,
-    /// Trees that are complete, with the number of paths below each.
-    paths: HashMap<ObjectId, u64>,
+    /// Trees that are complete.
+    extents: HashMap<ObjectId, Extent>,
+}
+
+/// How much is below a tree.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    paths: u64,
+    /// Levels of trees, itself included.
+    levels: usize,
 }
 
 impl Walk<'_> {
@@ -62,22 +70,23 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// How many paths are below a tree.
-    fn descend(&mut self, tree: ObjectId, depth: usize) -> Result<u64, Error> {
+    fn descend(&mut self, tree: ObjectId, depth: usize) -> Result<Extent, Error> {
         if self.known.remove(&tree) {
-            return Ok(0);
+            return Ok(Extent::default());
         }
-        if let Some(paths) = self.paths.get(&tree) {
-            return Ok(*paths);
-        }
-        if depth > MOST_DEPTH {
+        let seen = self.extents.get(&tree).copied();
+        if depth + seen.unwrap_or_default().levels > MOST_DEPTH {
             return Err(refused(tree, "it is below too many others"));
+        }
+        if let Some(seen) = seen {
+            return Ok(seen);
         }
         let object = object(self.git, tree)?;
         if object.kind != Kind::Tree {
             return Err(refused(tree, "it is something else"));
         }
-        let (mut names, mut paths) = (HashSet::new(), 0_u64);
+        let mut names = HashSet::new();
+        let mut extent = Extent { paths: 0, levels: 1 };
         for entry in TreeRefIter::from_bytes(&object.data, tree.kind()) {
             let entry = entry.map_err(Error::git("read a tree of upstream"))?;
             if gix::validate::path::component(entry.filename, None, NAMES).is_err() {
@@ -87,20 +96,24 @@ impl Walk<'_> {
                 return Err(refused(tree, "it has a name twice"));
             }
             let id = entry.oid.to_owned();
-            paths += 1;
+            extent.paths += 1;
             if entry.mode.is_tree() {
-                paths = paths.saturating_add(self.descend(id, depth + 1)?);
-            } else if !entry.mode.is_commit() && self.files.insert(id) && !self.git.objects.exists(&id) {
+                let below = self.descend(id, depth + 1)?;
+                extent.paths = extent.paths.saturating_add(below.paths);
+                extent.levels = extent.levels.max(below.levels + 1);
+            } else if !entry.mode.is_blob() {
+                return Err(refused(tree, "it has a link or a repository of its own in it"));
+            } else if self.files.insert(id) && !self.git.objects.exists(&id) {
                 return Err(Error::MissingObject {
                     id: id.to_hex().to_string(),
                 });
             }
-            if paths > MOST_PATHS {
+            if extent.paths > MOST_PATHS {
                 return Err(refused(tree, "it has more files than any index"));
             }
         }
-        self.paths.insert(tree, paths);
-        Ok(paths)
+        self.extents.insert(tree, extent);
+        Ok(extent)
     }
 }
 

@@ -182,12 +182,11 @@ async fn a_tree_that_could_not_be_checked_out_safely_is_refused() {
     // A tree that is in itself cannot be made; one that is said to be a file, or the other way round, can.
     let wrong_kind = tree(&[("40000", "a", blob)]);
     refused(with_tree(&wrong_kind, vec![whole(3, b"one\n")])).await;
-    // Nobody here follows a link.
-    let fine = tree(&[
-        ("120000", "a", blob),
-        ("160000", "b", NO.to_owned()),
-        ("100755", "c", blob),
-    ]);
+    for link in [("120000", "a", blob), ("160000", "a", NO)] {
+        let error = refused(with_tree(&tree(&[link]), vec![whole(3, b"one\n")])).await;
+        assert!(error.contains("a link or a repository"), "{error}");
+    }
+    let fine = tree(&[file("a"), ("100755", "c", blob)]);
     fetch(&with_tree(&fine, vec![whole(3, b"one\n")]).start())
         .await
         .unwrap();
@@ -273,6 +272,27 @@ async fn folders_without_end_are_refused() {
     fetch(&nested(20, 1).start()).await.unwrap();
     // Deeper than any stack.
     assert!(refused(nested(100_000, 1)).await.contains("below too many others"));
+    // None of these is too deep by itself, but the second stands on the first, and that is met first.
+    let file = tree(&[("100644", "a", name(Kind::Blob, b"one\n"))]);
+    let tower = |ground: &[u8]| {
+        let mut floors = vec![ground.to_vec()];
+        for _ in 0..20 {
+            let below = name(Kind::Tree, floors.last().unwrap());
+            floors.push(tree(&[("40000", "a", below)]));
+        }
+        floors
+    };
+    let low = tower(&file);
+    let high = tower(low.last().unwrap());
+    let top = |floors: &[Vec<u8>]| name(Kind::Tree, floors.last().unwrap());
+    let both = tree(&[("40000", "a", top(&low)), ("40000", "b", top(&high))]);
+    let mut entries = vec![whole(3, b"one\n")];
+    entries.extend(low.iter().chain(&high[1..]).map(|floor| whole(2, floor)));
+    assert!(
+        refused(with_tree(&both, entries))
+            .await
+            .contains("below too many others")
+    );
     // A dozen objects with ten thousand million paths.
     assert!(refused(nested(10, 10)).await.contains("more files than any index"));
 }
