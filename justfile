@@ -39,6 +39,11 @@ bench-miss *options:
     cargo build --release
     python3 tests/bench/cold_miss.py {{options}}
 
+# kept files and index files by wrk beside nginx, memory of many clients, a good client among slow ones
+bench-cache *options:
+    cargo build --release
+    python3 tests/bench/cache_serving.py {{options}}
+
 # a real index over git: to every git client and cargo of this machine, from ../shared/data
 e2e-git *options:
     cargo build --release
