@@ -29,6 +29,15 @@ pub(crate) fn inherited(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// `unshare` with mounts of its own, as root or as one who may be root of a namespace.
+pub(crate) const OWN_MOUNTS: [&str; 2] = ["--mount", "--map-root-user"];
+
+/// Whether a program may be given a disk of its own here (a tmpfs in a mount namespace).
+pub fn may_mount() -> bool {
+    let script = ["sh", "-c", "mount -t tmpfs -o size=1m none \"$HOME\""];
+    run_if_there("unshare", &[&OWN_MOUNTS[..], &script].concat()).is_some_and(|output| output.status.success())
+}
+
 /// Runs `command` to its end and collects what it says. Panics if it cannot be started or takes longer than `limit`.
 pub(crate) fn run(command: Command, limit: Duration) -> Output {
     let shown = format!("{command:?}");

@@ -72,9 +72,14 @@ impl MirrorProcess {
         self.settings.run_or_kill(args, after)
     }
 
-    /// The data directory.
+    /// The data directory. One on a disk of its own is seen through the running process.
     pub fn data_dir(&self) -> PathBuf {
-        self.settings.data_dir()
+        let path = self.settings.data_dir();
+        if self.settings.has_own_disk() {
+            let inside = path.strip_prefix("/").expect("temporary directories have whole paths");
+            return PathBuf::from(format!("/proc/{}/root", self.id())).join(inside);
+        }
+        path
     }
 
     /// `ADDRESS:PORT` to connect to.

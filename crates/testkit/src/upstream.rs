@@ -4,6 +4,7 @@ mod content;
 mod fault;
 mod gate;
 mod instead;
+mod named;
 mod play;
 mod request_log;
 mod server;
@@ -19,6 +20,7 @@ use socket2::Socket;
 
 pub use fault::{Fault, Times};
 pub use gate::Gate;
+pub use named::{Effect, NamedFault};
 pub use request_log::LoggedRequest;
 use state::Shared;
 pub use validators::Validators;
@@ -150,6 +152,12 @@ impl FakeUpstream {
     /// Plays a fault for requests that the pattern means. Of several, the first that is not used up is played.
     pub fn fault(&self, pattern: &str, fault: Fault, times: Times) {
         self.shared.change(|state| state.faults.add(pattern, fault, times));
+    }
+
+    /// Asks `choose` for each request, by its path, whether a fault is played, where none of [`fault`](Self::fault) is. `choose` must not call
+    /// this upstream.
+    pub fn fault_by(&self, choose: impl FnMut(&str) -> Option<Fault> + Send + 'static) {
+        self.shared.change(|state| state.faults.choose(Box::new(choose)));
     }
 
     /// Ends all faults, those as well that are being played.

@@ -28,6 +28,7 @@ pub(super) struct Settings {
     args: Vec<String>,
     env: Vec<(String, String)>,
     open_files: Option<u32>,
+    disk_bytes: Option<u64>,
     port: Option<ReservedPort>,
 }
 
@@ -42,6 +43,7 @@ impl MirrorBuilder {
             args: Vec::new(),
             env: Vec::new(),
             open_files: None,
+            disk_bytes: None,
             port: None,
         })
     }
@@ -96,6 +98,13 @@ impl MirrorBuilder {
         self
     }
 
+    /// Gives `serve` a disk of this size for its data directory, which nobody else sees (a tmpfs in a mount namespace of its own) and which ends
+    /// with it: see [`MirrorProcess::data_dir`]. Only where [`may_mount`](crate::may_mount).
+    pub fn disk_bytes(mut self, size_bytes: u64) -> Self {
+        self.0.disk_bytes = Some(size_bytes);
+        self
+    }
+
     /// A file in the working directory, such as `mirror.toml`.
     pub fn file(self, name: &str, text: &str) -> Self {
         fs::write(self.0.home.path().join(name), text).expect("the directory is ours");
@@ -115,6 +124,10 @@ impl MirrorBuilder {
 }
 
 impl Settings {
+    pub(super) fn has_own_disk(&self) -> bool {
+        self.disk_bytes.is_some()
+    }
+
     pub(super) fn data_dir(&self) -> PathBuf {
         let in_home = || self.home.path().join("mirror-data");
         self.data_dir.clone().unwrap_or_else(in_home)
@@ -133,6 +146,19 @@ impl Settings {
         command
     }
 
+    /// A shell mounts the disk and becomes the server, as above.
+    fn on_small_disk(&self, size_bytes: u64) -> Command {
+        fs::create_dir_all(self.data_dir()).expect("the directory is ours");
+        let mut command = self.environment(command::clean("unshare", self.home.path()));
+        let script = format!("mount -t tmpfs -o size={size_bytes} none \"$MIRROR_DATA_DIR\" && exec \"$0\" \"$@\"");
+        command
+            .args(command::OWN_MOUNTS)
+            .args(["sh", "-c"])
+            .arg(script)
+            .arg(&self.binary);
+        command
+    }
+
     fn environment(&self, mut command: Command) -> Command {
         command
             .current_dir(self.home.path())
@@ -144,9 +170,11 @@ impl Settings {
     }
 
     pub(super) fn serve(&self) -> Command {
-        let mut command = self
-            .open_files
-            .map_or_else(|| self.command(), |limit| self.limited(limit));
+        let mut command = match (self.open_files, self.disk_bytes) {
+            (Some(limit), _) => self.limited(limit),
+            (_, Some(size_bytes)) => self.on_small_disk(size_bytes),
+            _ => self.command(),
+        };
         command.arg("serve");
         let named = |arg: &String| arg.starts_with("--listen");
         let in_env = |(name, _): &(String, String)| name == "PORT" || name == "MIRROR_LISTEN";

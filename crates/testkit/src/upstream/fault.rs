@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 /// What an upstream can do wrong, or in an unusual way. "The right answer" is what it would have said otherwise, to a
@@ -21,10 +22,20 @@ pub enum Fault {
     ExtraHeaders(Vec<(String, String)>),
     /// The right answer behind a megabyte of headers.
     HeaderFlood,
+    /// A head that never ends: one header line after the other.
+    EndlessHead,
+    /// The right answer, its head one byte at a time with this pause between.
+    SlowHead(Duration),
+    /// So many interim answers (`100 Continue`) before the right one.
+    Interim(usize),
+    /// The right answer, and behind it another one, with other bytes, that nobody asked for; the connection stays open.
+    SecondAnswer,
     /// A 304 that nobody asked for.
     NotModified,
     /// A 206 with the first half.
     Partial206,
+    /// A 206 of several parts, all bytes among them.
+    Multipart206,
     /// A redirect with this status to this address.
     Redirect(u16, String),
     /// A 302 to the same path.
@@ -39,8 +50,14 @@ pub enum Fault {
     Chunked,
     /// Half of the right answer in chunks, then the end.
     ChunkedCut,
+    /// Chunks with a length as well, which is a part of what comes.
+    LengthAndChunks,
+    /// Half of the right answer in a chunk, and then one whose size is no number.
+    BadChunk,
     /// Other bytes in the right number.
     WrongBytes,
+    /// The right bytes but for one bit, the last but ten.
+    OneBitWrong,
     /// The right bytes and a few more, with a length that fits.
     ExtraBytes,
     /// A 200 without a single byte.
@@ -51,6 +68,8 @@ pub enum Fault {
     ContentLengthTooLarge,
     /// A length that is half of what comes.
     ContentLengthTooSmall,
+    /// Two lengths, of which the second is right.
+    TwoLengths,
     /// A length of 2^63, the right body, then silence.
     ContentLengthHuge,
     /// `Content-Encoding: gzip` over bytes that are not.
@@ -105,10 +124,15 @@ struct Rule {
     left: Option<u32>,
 }
 
+/// Decides about each request by its path.
+pub(super) type Choose = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
+
 /// The faults to play, in the order in which they were set.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Faults {
     rules: Vec<Rule>,
+    /// Asked where no rule has a fault.
+    choose: Option<Choose>,
     /// Counts the clearings: faults that are being played see theirs pass.
     pub(super) epoch: u64,
     pub(super) played: u64,
@@ -128,13 +152,27 @@ impl Faults {
         });
     }
 
+    pub(super) fn choose(&mut self, choose: Choose) {
+        self.choose = Some(choose);
+    }
+
     pub(super) fn clear(&mut self) {
         self.rules.clear();
+        self.choose = None;
         self.epoch += 1;
     }
 
     /// The fault for a request to `path`, which uses it up by one.
     pub(super) fn take(&mut self, path: &str) -> Option<Fault> {
+        let fault = match self.by_rule(path) {
+            Some(fault) => fault,
+            None => self.choose.as_mut()?(path)?,
+        };
+        self.played += 1;
+        Some(fault)
+    }
+
+    fn by_rule(&mut self, path: &str) -> Option<Fault> {
         let rule = self
             .rules
             .iter_mut()
@@ -142,8 +180,16 @@ impl Faults {
         if let Some(left) = &mut rule.left {
             *left -= 1;
         }
-        self.played += 1;
         Some(rule.fault.clone())
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults")
+            .field("rules", &self.rules)
+            .field("played", &self.played)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,7 +228,13 @@ mod tests {
                 Fault::Json403
             ]
         );
+        faults.choose(Box::new(|path| (path == "/b").then_some(Fault::Reset)));
+        assert_eq!(faults.take("/b"), Some(Fault::Json403), "rules come first");
         faults.clear();
         assert_eq!((faults.take("/a"), faults.epoch), (None, 1));
+        faults.choose(Box::new(|path| (path == "/b").then_some(Fault::Reset)));
+        assert_eq!((faults.take("/a"), faults.take("/b")), (None, Some(Fault::Reset)));
+        faults.clear();
+        assert_eq!(faults.take("/b"), None);
     }
 }

@@ -50,6 +50,12 @@ fn other_body(fault: &Fault, right: &Answer) -> Option<Answer> {
     };
     Some(match fault {
         Fault::WrongBytes => body(right.body.iter().map(|byte| !byte).collect()),
+        Fault::OneBitWrong => {
+            let mut bytes = right.body.to_vec();
+            let at = bytes.len().saturating_sub(11);
+            bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+            body(bytes)
+        }
         Fault::ExtraBytes => body([&right.body, &b"extra"[..]].concat()),
         Fault::Empty200 => Answer {
             status: 200,
@@ -63,11 +69,25 @@ fn other_body(fault: &Fault, right: &Answer) -> Option<Answer> {
                 ..body(right.body[..half].to_vec()).with("Content-Range", range)
             }
         }
+        Fault::Multipart206 => multipart(right),
         Fault::GzipLie => right.clone().with("Content-Encoding", "gzip"),
         Fault::GzipEncoded => body(gzip(&right.body)).with("Content-Encoding", "gzip"),
         Fault::GzipBomb(size_bytes) => body(gzip(&vec![0; *size_bytes])).with("Content-Encoding", "gzip"),
         _ => return None,
     })
+}
+
+fn multipart(right: &Answer) -> Answer {
+    let whole = right.body.len();
+    let part = |first: usize, end: usize| {
+        let head = format!(
+            "--part\r\nContent-Range: bytes {first}-{}/{whole}\r\n\r\n",
+            end.max(1) - 1
+        );
+        [head.as_bytes(), &right.body[first..end], b"\r\n"].concat()
+    };
+    let body = [part(0, whole / 2), part(whole / 2, whole), b"--part--\r\n".to_vec()].concat();
+    Answer::new(206, "multipart/byteranges; boundary=part", body)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -97,13 +97,48 @@ impl Player<'_> {
                 let chunks = chunked(body);
                 self.write_both(&head(answer, &Framing::Chunked), &chunks[..chunks.len() / 2])?;
             }
+            Fault::BadChunk => {
+                let half = [chunk(&body[..body.len() / 2]), b"not a number\r\n".to_vec()].concat();
+                self.write_both(&head(answer, &Framing::Chunked), &half)?;
+            }
             Fault::ContentLengthTooLarge => {
                 self.write_both(&head(answer, &Framing::Length(answer.body.len() as u64 + 1000)), body)?;
             }
             Fault::ContentLengthTooSmall => {
                 self.write_both(&head(answer, &Framing::Length(answer.body.len() as u64 / 2)), body)?;
             }
+            Fault::LengthAndChunks | Fault::TwoLengths | Fault::Interim(_) | Fault::SecondAnswer => {
+                return self.play_ambiguously(fault, answer, body);
+            }
             _ => return self.play_slowly(fault, answer, epoch),
+        }
+        Ok(false)
+    }
+
+    /// More heads, lengths or answers than one.
+    fn play_ambiguously(&self, fault: &Fault, answer: &Answer, body: &[u8]) -> io::Result<bool> {
+        let length = answer.body.len() as u64;
+        let right = head(answer, &Framing::Length(length));
+        match fault {
+            Fault::LengthAndChunks => {
+                let short = answer.clone().with("Content-Length", (length / 2).to_string());
+                self.write_both(&head(&short, &Framing::Chunked), &chunked(body))?;
+            }
+            Fault::TwoLengths => {
+                let short = answer.clone().with("Content-Length", (length / 2).to_string());
+                self.write_both(&head(&short, &Framing::Length(length)), body)?;
+            }
+            Fault::Interim(times) => {
+                let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(*times);
+                self.write_both(&interim, &[&right[..], body].concat())?;
+                return Ok(true);
+            }
+            Fault::SecondAnswer => {
+                let wrong: Vec<u8> = body.iter().map(|byte| !byte).collect();
+                self.write(&[&right[..], body, &right[..], &wrong[..]].concat())?;
+                return Ok(true);
+            }
+            other => unreachable!("{other:?} is played elsewhere"),
         }
         Ok(false)
     }
@@ -121,6 +156,15 @@ impl Player<'_> {
                 return self.write_paced(answer, bytes_per_second / 20, Duration::from_millis(50), epoch);
             }
             Fault::Endless => self.write_for_ever(answer, epoch)?,
+            Fault::EndlessHead => return self.write_head_for_ever(epoch),
+            Fault::SlowHead(every) => {
+                for byte in &right {
+                    self.write(&[*byte])?;
+                    self.pause(*every, epoch)?;
+                }
+                let body: &[u8] = if self.head_only { &[] } else { &answer.body };
+                return self.write(body).map(|()| true);
+            }
             Fault::StallAfterHead => self.write(&right)?,
             Fault::StallAfter(size_bytes) => self.write_both(&right, first(*size_bytes))?,
             Fault::ContentLengthHuge => {
@@ -165,6 +209,15 @@ impl Player<'_> {
             self.write(&zeros)?;
         }
         Ok(())
+    }
+
+    fn write_head_for_ever(&self, epoch: u64) -> io::Result<bool> {
+        self.write(b"HTTP/1.1 200 OK\r\n")?;
+        let lines = b"X-Flood: and so on\r\n".repeat(500);
+        while self.shared.lock().faults.epoch == epoch {
+            self.write(&lines)?;
+        }
+        Ok(false)
     }
 
     /// Lets time pass; fails if the connection or the fault was ended meanwhile.

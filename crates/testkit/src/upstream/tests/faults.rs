@@ -58,6 +58,11 @@ fn other_answers() {
 fn other_bodies_in_a_right_frame() {
     let wrong = play(Fault::WrongBytes).unwrap();
     assert!(wrong.complete && wrong.body.len() == right().len() && wrong.body != right());
+    let bit = play(Fault::OneBitWrong).unwrap();
+    let differ = bit.body.iter().zip(right()).filter(|(one, other)| **one != *other);
+    assert!(bit.complete && bit.body.len() == right().len() && differ.count() == 1);
+    let parts = play(Fault::Multipart206).unwrap();
+    assert!(parts.status == 206 && parts.complete && parts.body.len() > right().len());
     let extra = play(Fault::ExtraBytes).unwrap();
     assert!(extra.complete && extra.body == [&right(), &b"extra"[..]].concat());
     let half = play(Fault::Partial206).unwrap();
@@ -118,8 +123,23 @@ fn cuts_and_frames() {
         );
         assert!(reply.header(framing).is_some(), "{fault:?}");
     }
-    let cut = play(Fault::ChunkedCut).unwrap();
-    assert!(!cut.complete && !cut.body.is_empty() && right.starts_with(&cut.body));
+    for fault in [Fault::ChunkedCut, Fault::BadChunk] {
+        let cut = play(fault).unwrap();
+        assert!(!cut.complete && !cut.body.is_empty() && right.starts_with(&cut.body));
+    }
+}
+
+#[test]
+fn heads_and_answers_that_can_be_read_in_two_ways() {
+    let lengths = play(Fault::TwoLengths).unwrap();
+    let given = lengths.headers.iter().filter(|(name, _)| name == "Content-Length");
+    assert_eq!(given.count(), 2);
+    let both = play(Fault::LengthAndChunks).unwrap();
+    assert!(both.header("content-length").is_some() && both.body == right());
+    assert!(play(Fault::Interim(3)).unwrap().body == right());
+    assert!(play(Fault::SlowHead(Duration::from_micros(10))).unwrap().body == right());
+    let first = play(Fault::SecondAnswer).unwrap();
+    assert!(first.complete && first.body == right());
 }
 
 #[test]
@@ -138,6 +158,7 @@ fn resets_are_resets() {
 fn stalls_end_when_the_faults_are_cleared() {
     for (fault, size_bytes) in [
         (Fault::StallBeforeHead, None),
+        (Fault::EndlessHead, None),
         (Fault::StallAfterHead, Some(0)),
         (Fault::StallAfter(7), Some(7)),
         (Fault::ContentLengthHuge, Some(right().len())),
