@@ -19,7 +19,7 @@ pub struct Served {
 impl MetadataDb {
     /// Adds downloads, all in one transaction. A file that is not recorded yet is counted all the same.
     pub fn add_served(&self, served: &[(Checksum, Served)]) -> Result<(), Error> {
-        self.database.write("count downloads", |transaction| {
+        self.database().write("count downloads", |transaction| {
             let mut add = transaction.prepare_cached(
                 "INSERT INTO served (checksum, served_count, last_served) VALUES (?1, ?2, ?3)
                  ON CONFLICT (checksum) DO UPDATE SET
@@ -35,7 +35,7 @@ impl MetadataDb {
 
     /// Whether a file with this checksum was ever served or is kept.
     pub fn was_served(&self, checksum: &Checksum) -> Result<bool, Error> {
-        self.database.read("find a served file", |snapshot| {
+        self.database().read("find a served file", |snapshot| {
             snapshot
                 .prepare_cached(
                     "SELECT EXISTS (SELECT 1 FROM served WHERE checksum = ?1)
@@ -47,7 +47,7 @@ impl MetadataDb {
 
     /// Adds to counters that outlive the process, all in one transaction; one that is not known begins at 0.
     pub fn add_counters(&self, amounts: &[(&str, u64)]) -> Result<(), Error> {
-        self.database.write("add to counters", |transaction| {
+        self.database().write("add to counters", |transaction| {
             let mut add = transaction.prepare_cached(
                 "INSERT INTO counters (name, value) VALUES (?1, ?2)
                  ON CONFLICT (name) DO UPDATE SET
@@ -62,7 +62,7 @@ impl MetadataDb {
 
     /// All counters by name.
     pub fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
-        self.database.read("read counters", |snapshot| {
+        self.database().read("read counters", |snapshot| {
             snapshot
                 .prepare_cached("SELECT name, value FROM counters")?
                 .query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?

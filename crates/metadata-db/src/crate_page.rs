@@ -29,7 +29,7 @@ pub struct VersionDetails {
 impl MetadataDb {
     /// What is known of a crate, by its name in any case and with `-` or `_`; `None` if no version of it is kept.
     pub fn crate_details(&self, name: &CrateName) -> Result<Option<CrateDetails>, Error> {
-        self.database.read("read about a crate", |snapshot| {
+        self.database().read("read about a crate", |snapshot| {
             let versions = versions_of(snapshot, name)?;
             let newest = versions
                 .iter()
@@ -46,7 +46,7 @@ impl MetadataDb {
 
     /// What is known of one version, by its exact text and the crate's name in any spelling.
     pub fn version_details(&self, name: &CrateName, version: &CrateVersion) -> Result<Option<VersionDetails>, Error> {
-        self.database.read("read about a version", |snapshot| {
+        self.database().read("read about a version", |snapshot| {
             find_version(snapshot, name, version)?
                 .map(|found| details(snapshot, found))
                 .transpose()

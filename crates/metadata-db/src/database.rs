@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,19 +35,37 @@ pub(crate) enum Durability {
     Truth,
 }
 
+/// When SQLite looks for damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// While it is opened, which takes a second for some hundred megabytes.
+    Now,
+    /// By [`quick_check`], later; the opening sees damage of the first pages alone.
+    Later,
+}
+
 /// One database file: a writer and some readers, all of them blocking.
 #[derive(Debug)]
 pub(crate) struct Database {
     path: PathBuf,
     durability: Durability,
+    /// Damage was met.
+    damaged: AtomicBool,
+    /// Another file has taken its place.
+    retired: AtomicBool,
     // Declared before the writer, so that the writer is closed last and checkpoints.
     readers: Readers,
     writer: Mutex<Connection>,
 }
 
 impl Database {
-    /// Opens or makes the file, checks it and brings it to the newest layout. The flag says whether it was new.
-    pub(crate) fn open(path: &Path, steps: &[&str], durability: Durability) -> Result<(Self, bool), Error> {
+    /// Opens or makes the file and brings it to the newest layout. The flag says whether it was new.
+    pub(crate) fn open(
+        path: &Path,
+        steps: &[&str],
+        durability: Durability,
+        when: Check,
+    ) -> Result<(Self, bool), Error> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(Error::OldSqlite {
                 version: rusqlite::version(),
@@ -61,20 +80,16 @@ impl Database {
             return Err(newer(path, found, migrate::count(steps)));
         }
         guard(&writer).map_err(failed("set up the connection"))?;
-        check(&writer, "quick_check", path)?;
+        if when == Check::Now {
+            check(&writer, "quick_check", path)?;
+        }
         settle(&writer, durability).map_err(failed("set up the connection"))?;
         migrate::migrate(&mut writer, steps).map_err(failed("bring the layout up to date"))?;
         let readers = (0..READERS)
             .map(|_| open_reader(path))
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(failed("open a reader"))?;
-        let database = Self {
-            path: path.to_owned(),
-            durability,
-            readers: Readers::new(readers),
-            writer: Mutex::new(writer),
-        };
-        Ok((database, found == 0))
+        Ok((Self::of(path, durability, readers, writer), found == 0))
     }
 
     /// Opens a file for reading alone, perhaps beside the process that writes it; nothing is checked or brought up to date.
@@ -87,13 +102,19 @@ impl Database {
         if found > migrate::count(steps) {
             return Err(newer(path, found, migrate::count(steps)));
         }
-        Ok(Self {
+        // Nothing is derived for a reader: it writes no mark beside the file.
+        Ok(Self::of(path, Durability::Truth, vec![first], open()?))
+    }
+
+    fn of(path: &Path, durability: Durability, readers: Vec<Connection>, writer: Connection) -> Self {
+        Self {
             path: path.to_owned(),
-            // Nothing is derived for a reader: it writes no mark beside the file.
-            durability: Durability::Truth,
-            readers: Readers::new(vec![first]),
-            writer: Mutex::new(open()?),
-        })
+            durability,
+            damaged: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            readers: Readers::new(readers),
+            writer: Mutex::new(writer),
+        }
     }
 
     /// Runs `work` on one state of the database.
@@ -145,10 +166,35 @@ impl Database {
     /// SQLite's full check of the file, its indexes and its search tables.
     pub(crate) fn integrity_check(&self) -> Result<(), Error> {
         let checked = check(&self.writer(), "integrity_check", &self.path);
-        if checked.is_err() {
+        if matches!(checked, Err(Error::Corrupt { .. })) {
             self.remember_damage();
         }
         checked
+    }
+
+    /// Looks through the whole file on a connection of its own, beside all others.
+    pub(crate) fn quick_check(&self) -> Result<(), Error> {
+        let connection = open_reader(&self.path).map_err(|source| self.failed("open a reader", source))?;
+        check(&connection, "quick_check", &self.path).inspect_err(|error| {
+            if matches!(error, Error::Corrupt { .. }) {
+                self.remember_damage();
+            }
+        })
+    }
+
+    /// Whether damage was met.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// From now on it speaks for itself alone: its damage is not that of the file that takes its name, and its end leaves
+    /// that file's log in peace.
+    pub(crate) fn retire(&self) -> Result<(), Error> {
+        self.retired.store(true, Ordering::Relaxed);
+        self.writer()
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .map(drop)
+            .map_err(|source| wrap(&self.path, "retire the database", source))
     }
 
     /// Moves what the WAL holds into the file and empties it, as far as readers allow.
@@ -171,9 +217,11 @@ impl Database {
         error
     }
 
-    /// Damage that the quick check at the next start may not see is written down beside a derived file.
+    /// Damage that a later quick check may not see is written down beside a derived file.
     fn remember_damage(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
         if self.durability == Durability::Derived
+            && !self.retired.load(Ordering::Relaxed)
             && let Err(cause) = File::create(damage_mark(&self.path))
         {
             log::error!("cannot note that {} is damaged: {cause}", self.path.display());

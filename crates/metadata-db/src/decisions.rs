@@ -8,7 +8,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Row, Transaction};
 
 use crate::columns::{parsed, unsigned};
-use crate::database::{Database, Durability, with_suffix};
+use crate::database::{Check, Database, Durability, with_suffix};
 use crate::error::Error;
 use crate::migrate;
 
@@ -102,7 +102,7 @@ pub fn to_registry(rows: &[DecisionRow]) -> Decisions {
 /// All methods block; call them where blocking is allowed.
 #[derive(Debug)]
 pub struct DecisionsDb {
-    database: Database,
+    pub(crate) database: Database,
 }
 
 const COLUMNS: &str = "vers, kind, whole_crate, line, held_line, checksum, new_checksum, decided_at, path";
@@ -119,7 +119,7 @@ impl DecisionsDb {
                 why: "the file is gone or empty, but its write-ahead log is not".to_owned(),
             });
         }
-        let (database, _) = Database::open(path, migrate::DECISIONS, Durability::Truth)?;
+        let (database, _) = Database::open(path, migrate::DECISIONS, Durability::Truth, Check::Now)?;
         Ok(Self { database })
     }
 

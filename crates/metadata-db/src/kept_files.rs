@@ -73,7 +73,7 @@ impl MetadataDb {
 
     /// Records many kept files in one transaction; for rebuilding.
     pub fn record_kept_all(&self, files: &[KeptFile]) -> Result<(), Error> {
-        self.database.write("record a kept file", |transaction| {
+        self.database().write("record a kept file", |transaction| {
             files.iter().try_for_each(|file| record(transaction, file))
         })
     }
@@ -81,7 +81,7 @@ impl MetadataDb {
     /// Forgets every version kept under this checksum, for a file that is gone. How often it was served stays.
     /// Says whether there was one.
     pub fn forget_kept(&self, checksum: &Checksum) -> Result<bool, Error> {
-        self.database.write("forget a kept file", |transaction| {
+        self.database().write("forget a kept file", |transaction| {
             let crates: Vec<i64> = transaction
                 .prepare_cached("DELETE FROM kept_files WHERE checksum = ?1 RETURNING crate_id")?
                 .query_map([&checksum.as_bytes()[..]], |row| row.get(0))?
@@ -95,21 +95,21 @@ impl MetadataDb {
 
     /// The kept versions of a crate, highest first, by its name in any case and with `-` or `_`.
     pub fn kept_versions(&self, name: &CrateName) -> Result<Vec<KeptRow>, Error> {
-        self.database.read("list the kept versions", |snapshot| {
+        self.database().read("list the kept versions", |snapshot| {
             versions_of(snapshot, name).map(rows_only)
         })
     }
 
     /// One kept version, by its exact text and the crate's name in any spelling.
     pub fn kept_file(&self, name: &CrateName, version: &CrateVersion) -> Result<Option<KeptRow>, Error> {
-        self.database.read("find a kept file", |snapshot| {
+        self.database().read("find a kept file", |snapshot| {
             Ok(find_version(snapshot, name, version)?.map(|(row, _)| row))
         })
     }
 
     /// The checksums of all kept files.
     pub fn kept_checksums(&self) -> Result<HashSet<Checksum>, Error> {
-        self.database.read("list the kept files", |snapshot| {
+        self.database().read("list the kept files", |snapshot| {
             snapshot
                 .prepare_cached("SELECT checksum FROM kept_files")?
                 .query_map([], |row| Ok(Checksum::from_bytes(row.get(0)?)))?
@@ -119,7 +119,7 @@ impl MetadataDb {
 
     /// Calls `visit` with every kept file, by name and in no order of versions. It must not call this database.
     pub fn for_each_kept(&self, mut visit: impl FnMut(KeptRow)) -> Result<(), Error> {
-        self.database.read("list the kept files", |snapshot| {
+        self.database().read("list the kept files", |snapshot| {
             let mut statement = snapshot.prepare_cached(&format!("{ROWS} ORDER BY f.crate_id, f.id"))?;
             let mut rows = statement.query([])?;
             while let Some(found) = rows.next()? {
@@ -131,7 +131,7 @@ impl MetadataDb {
 
     /// The crates whose files were kept last, latest first, each with its description: at most `limit` of them.
     pub fn recently_kept(&self, limit: u32) -> Result<Vec<(KeptRow, Option<String>)>, Error> {
-        self.database.read("list what was kept last", |snapshot| {
+        self.database().read("list what was kept last", |snapshot| {
             snapshot
                 .prepare_cached(&format!(
                     "{RECENT_ROWS} WHERE f.id IN (SELECT max(id) FROM kept_files GROUP BY crate_id)
@@ -142,12 +142,42 @@ impl MetadataDb {
         })
     }
 
-    /// How much is kept.
-    pub fn totals(&self) -> Result<Totals, Error> {
-        self.database.read("add up the kept files", |snapshot| {
+    /// The checksums and sizes of the kept files whose checksum begins with the byte `folder`, as their place in `blobs/`
+    /// does, by checksum.
+    pub fn kept_in(&self, folder: u8) -> Result<Vec<(Checksum, u64)>, Error> {
+        self.database().read("list a folder of kept files", |snapshot| {
             snapshot
                 .prepare_cached(
-                    "SELECT count(*), coalesce(sum(size_bytes), 0), (SELECT count(*) FROM crates) FROM kept_files",
+                    "SELECT checksum, size_bytes FROM kept_files
+                     WHERE checksum >= ?1 AND checksum <= ?2 ORDER BY checksum",
+                )?
+                .query_map((lowest(folder), highest(folder)), |row| {
+                    Ok((Checksum::from_bytes(row.get(0)?), unsigned(row.get(1)?)))
+                })?
+                .collect()
+        })
+    }
+
+    /// What to give up first: kept files by when they were last used, which is the later of being kept and being served,
+    /// at most `limit` of them. One that was kept at `younger_than_unix` or later is left out.
+    pub fn eviction_candidates(&self, limit: u32, younger_than_unix: i64) -> Result<Vec<KeptRow>, Error> {
+        self.database().read("list what was used least", |snapshot| {
+            snapshot
+                .prepare_cached(&format!(
+                    "{ROWS} WHERE f.kept_at < ?2
+                     ORDER BY max(f.kept_at, coalesce(s.last_served, 0)), f.id LIMIT ?1"
+                ))?
+                .query_map((limit, younger_than_unix), row)?
+                .collect()
+        })
+    }
+
+    /// How much is kept; costs next to nothing.
+    pub fn totals(&self) -> Result<Totals, Error> {
+        self.database().read("read the totals", |snapshot| {
+            snapshot
+                .prepare_cached(
+                    "SELECT (SELECT files FROM totals), (SELECT bytes FROM totals), (SELECT crates FROM totals)",
                 )?
                 .query_row([], |row| {
                     Ok(Totals {
@@ -158,6 +188,18 @@ impl MetadataDb {
                 })
         })
     }
+}
+
+fn lowest(folder: u8) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[0] = folder;
+    bytes
+}
+
+fn highest(folder: u8) -> [u8; 32] {
+    let mut bytes = [u8::MAX; 32];
+    bytes[0] = folder;
+    bytes
 }
 
 /// A kept file and its row id.

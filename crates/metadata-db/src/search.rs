@@ -135,7 +135,7 @@ impl MetadataDb {
             ..SearchPage::default()
         };
         let attempt = |texts| {
-            self.database
+            self.database()
                 .read_within(limit, "search", |snapshot| find(snapshot, &query, texts, empty.clone()))
         };
         if query.words.is_none() {

@@ -26,7 +26,7 @@ pub struct UpstreamState {
 impl MetadataDb {
     /// What upstream last said of the index file at `path`; `None` if it was never asked or that was forgotten.
     pub fn upstream_state(&self, path: &IndexPath) -> Result<Option<UpstreamState>, Error> {
-        self.database.read("read upstream's state", |snapshot| {
+        self.database().read("read upstream's state", |snapshot| {
             snapshot
                 .prepare_cached(
                     "SELECT digest, etag, last_modified, missing, absent_since FROM upstream_state WHERE path = ?1",
@@ -46,7 +46,7 @@ impl MetadataDb {
 
     /// Remembers what upstream said, in place of what it said before.
     pub fn set_upstream_state(&self, path: &IndexPath, state: &UpstreamState) -> Result<(), Error> {
-        self.database.write("write upstream's state", |transaction| {
+        self.database().write("write upstream's state", |transaction| {
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO upstream_state (path, digest, etag, last_modified, missing, absent_since)
@@ -66,7 +66,7 @@ impl MetadataDb {
 
     /// Forgets what upstream said of the index file at `path`.
     pub fn forget_upstream_state(&self, path: &IndexPath) -> Result<(), Error> {
-        self.database.write("forget upstream's state", |transaction| {
+        self.database().write("forget upstream's state", |transaction| {
             transaction
                 .prepare_cached("DELETE FROM upstream_state WHERE path = ?1")?
                 .execute([path.as_str()])?;
@@ -76,7 +76,7 @@ impl MetadataDb {
 
     /// A derived fact by its name, such as upstream's last good `config.json`.
     pub fn fact(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.database.read("read a fact", |snapshot| {
+        self.database().read("read a fact", |snapshot| {
             snapshot
                 .prepare_cached("SELECT value FROM facts WHERE name = ?1")?
                 .query_row([name], |row| row.get(0))
@@ -86,7 +86,7 @@ impl MetadataDb {
 
     /// Remembers a derived fact in place of the one of that name.
     pub fn set_fact(&self, name: &str, value: &[u8]) -> Result<(), Error> {
-        self.database.write("write a fact", |transaction| {
+        self.database().write("write a fact", |transaction| {
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)")?
                 .execute((name, value))?;

@@ -29,7 +29,7 @@ fn a_panic_leaves_neither_half_a_transaction_nor_a_lost_connection() {
     db.record_kept(&kept("serde", "1.0.0")).unwrap();
     for _ in 0..6 {
         let writing = catch_unwind(AssertUnwindSafe(|| {
-            let _ = db.database.write("fail", |transaction| -> rusqlite::Result<()> {
+            let _ = db.database().write("fail", |transaction| -> rusqlite::Result<()> {
                 transaction.execute("DELETE FROM kept_files", [])?;
                 panic!("while writing")
             });

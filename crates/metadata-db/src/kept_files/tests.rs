@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::Served;
 use crate::metadata::tests::{kept, manifest_of, name, scratch, version};
 
 fn versions(db: &MetadataDb, crate_name: &str) -> Vec<String> {
@@ -110,4 +111,47 @@ fn the_crate_speaks_with_the_words_of_its_newest_release() {
     assert_eq!(description(), "second");
     assert_eq!(db.search("corrected", 1, 1).unwrap().total, 0);
     assert_eq!(db.search("second", 1, 1).unwrap().total, 1);
+}
+
+#[test]
+fn a_folder_lists_what_begins_with_its_byte() {
+    let (_dir, db) = scratch();
+    let mut all = HashSet::new();
+    for (at, first) in [0, 0, 7, 8, 255].into_iter().enumerate() {
+        let mut file = kept(&format!("crate-{at}"), "1.0.0");
+        let mut bytes = *file.checksum.as_bytes();
+        bytes[0] = first;
+        file.checksum = Checksum::from_bytes(bytes);
+        file.size_bytes = at as u64;
+        db.record_kept(&file).unwrap();
+        all.insert((file.checksum, file.size_bytes));
+    }
+    let count = |folder| db.kept_in(folder).unwrap().len();
+    assert_eq!([0, 6, 7, 8, 9, 255].map(count), [2, 0, 1, 1, 0, 1]);
+    let found: HashSet<_> = (0..=255).flat_map(|folder| db.kept_in(folder).unwrap()).collect();
+    assert_eq!(found, all);
+}
+
+#[test]
+fn what_was_used_least_goes_first_and_the_young_stay() {
+    let (_dir, db) = scratch();
+    let mut files: Vec<_> = (0..5).map(|at| kept(&format!("crate-{at}"), "1.0.0")).collect();
+    for (file, kept_at) in files.iter_mut().zip([500, 100, 200, 300, 400]) {
+        file.kept_at = kept_at;
+    }
+    db.record_kept_all(&files).unwrap();
+    let served = |at: usize, last_unix| (files[at].checksum, Served { count: 1, last_unix });
+    // a clock that stood wrong does not make a file older than its keeping
+    db.add_served(&[served(1, 1000), served(3, 7)]).unwrap();
+    let order = |limit, younger| {
+        let rows = db.eviction_candidates(limit, younger).unwrap();
+        rows.iter().map(|row| row.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        order(10, 10_000),
+        ["crate-2", "crate-3", "crate-4", "crate-0", "crate-1"]
+    );
+    assert_eq!(order(2, 10_000), ["crate-2", "crate-3"]);
+    assert_eq!(order(10, 300), ["crate-2", "crate-1"]);
+    assert_eq!(db.eviction_candidates(1, 10_000).unwrap()[0].size_bytes, 100);
 }

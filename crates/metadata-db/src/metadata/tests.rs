@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -6,6 +7,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::database::{damage_mark, with_suffix};
 use crate::{DecisionsDb, KeptFile, Manifest, ManifestState};
 
 pub(crate) fn name(text: &str) -> CrateName {
@@ -76,8 +78,21 @@ fn use_everything(db: &MetadataDb) -> bool {
     damaged
 }
 
-fn assert_replaced(path: &Path) {
+/// Opens it and looks through it, as a start does one after the other.
+fn open_and_check(path: &Path) -> Opened<MetadataDb> {
     let opened = MetadataDb::open(path).unwrap();
+    match opened.db.check() {
+        Ok(()) => opened,
+        Err(Error::Corrupt { .. }) => Opened {
+            state: opened.db.renew_if_damaged().unwrap().expect("damage was met"),
+            ..opened
+        },
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn assert_replaced(path: &Path) {
+    let opened = open_and_check(path);
     let OpenState::Replaced { moved_to, .. } = opened.state else {
         panic!("{:?}", opened.state)
     };
@@ -104,7 +119,7 @@ fn the_bundled_sqlite_is_new_enough_and_set_up_as_promised() {
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
     let (_dir, db) = scratch();
     let settings = db
-        .database
+        .database()
         .write("look", |transaction| {
             [
                 "journal_mode",
@@ -127,7 +142,7 @@ fn the_bundled_sqlite_is_new_enough_and_set_up_as_promised() {
         })
         .unwrap();
     assert_eq!(settings, ["wal", "1", "1", "0", "1", "5000"]);
-    let refused = db.database.read("write with a reader", |snapshot| {
+    let refused = db.database().read("write with a reader", |snapshot| {
         snapshot.execute("DELETE FROM crates", [])
     });
     assert!(matches!(refused, Err(Error::Sqlite { .. })));
@@ -157,13 +172,13 @@ fn a_newer_database_is_refused_and_not_a_byte_of_it_changes() {
                     error,
                     Error::Newer {
                         found: 1000,
-                        known: 1,
+                        known: 2,
                         ..
                     }
                 ),
                 "{error:?}"
             );
-            assert!(error.to_string().ends_with("up to 1: use a newer mirror"), "{error}");
+            assert!(error.to_string().ends_with("up to 2: use a newer mirror"), "{error}");
             let reading = MetadataDb::open_read_only(&path);
             assert!(matches!(reading, Err(Error::Newer { found: 1000, .. })));
             assert_eq!(fs::read(&path).unwrap(), before);
@@ -272,12 +287,66 @@ fn a_damaged_search_table_is_replaced() {
         let path = filled(&dir, 50);
         Connection::open(&path).unwrap().execute(damage, []).unwrap();
         let opened = MetadataDb::open(&path).unwrap();
-        if opened.state == OpenState::Existing {
-            assert!(use_everything(&opened.db), "{damage}");
-            drop(opened.db);
-            assert_replaced(&path);
-        }
+        assert!(use_everything(&opened.db), "{damage}");
+        drop(opened.db);
+        assert_replaced(&path);
     }
+}
+
+/// Overwrites the end of the file, where no opening looks.
+fn spoil(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let from = bytes.len() / 2;
+    bytes[from..].fill(0xA5);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_found_and_replaced_under_those_who_use_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(&dir, 300);
+    spoil(&path);
+    let opened = MetadataDb::open(&path).unwrap();
+    assert_eq!(opened.state, OpenState::Existing);
+    let db = opened.db;
+    assert_eq!(db.renew_if_damaged().unwrap(), None, "nobody has met it yet");
+    // somebody is at work in the damaged file all the time
+    let before = db.database();
+    assert!(matches!(db.check(), Err(Error::Corrupt { .. })));
+    assert!(damage_mark(&path).exists(), "a kill at this moment loses nothing");
+    let state = db.renew_if_damaged().unwrap();
+    assert!(matches!(state, Some(OpenState::Replaced { .. })), "{state:?}");
+    assert!(!damage_mark(&path).exists() && !db.is_given_up());
+    db.record_kept(&kept("serde", "1.0.0")).unwrap();
+    assert!(before.integrity_check().is_err());
+    drop(before);
+    assert!(
+        !damage_mark(&path).exists(),
+        "the damage of the old one is not the new one's"
+    );
+    db.record_kept(&kept("log", "0.4.1")).unwrap();
+    assert!(!use_everything(&db));
+    db.check().unwrap();
+    drop(db);
+    let again = open_and_check(&path);
+    assert_eq!(again.state, OpenState::Existing);
+    assert_eq!(again.db.search("serde", 1, 1).unwrap().total, 1);
+}
+
+#[test]
+fn a_disk_that_damages_one_after_the_other_is_given_up() {
+    let (dir, db) = scratch();
+    let path = dir.path().join("mirror.db");
+    for round in 0..4 {
+        assert!(!db.is_given_up());
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("DROP TABLE kept_files").unwrap();
+        assert!(matches!(db.kept_checksums(), Err(Error::Corrupt { .. })));
+        assert_eq!(db.renew_if_damaged().unwrap().is_some(), round < 3);
+    }
+    assert!(db.is_given_up());
+    drop(db);
+    assert_replaced(&path);
 }
 
 #[test]
