@@ -1,18 +1,20 @@
 //! `blobs/ab/<64 hex digits>`: which files are kept, by what their bytes are.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{DirEntry, Metadata},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use registry::Checksum;
-use rustix::fs::OFlags;
 
-use crate::{Error, KeptFile, temp_file::TempFile};
+use crate::{
+    Error,
+    disk::{Disk, DiskFile, Identity},
+    temp_file::TempFile,
+};
 
 /// Where files go that are not what their name says. Three letters: no checksum's folder.
 const BAD: &str = "bad";
@@ -20,15 +22,18 @@ const BAD: &str = "bad";
 #[derive(Debug)]
 pub(crate) struct Blobs {
     directory: PathBuf,
+    disk: Disk,
     /// Folders (by first byte) that are known to be there and flushed into `blobs/`.
     folders: Mutex<[bool; 256]>,
 }
 
 impl Blobs {
-    pub(crate) fn open(directory: PathBuf) -> Result<Self, Error> {
-        create_directory(&directory)?;
+    pub(crate) fn open(directory: PathBuf, disk: Disk) -> Result<Self, Error> {
+        let created = disk.create_directory(&directory);
+        created.map_err(|error| Error::disk("create", &directory, error))?;
         Ok(Self {
             directory,
+            disk,
             folders: Mutex::new([false; 256]),
         })
     }
@@ -41,10 +46,10 @@ impl Blobs {
         self.folder(checksum).join(checksum.to_hex())
     }
 
-    /// The kept file. What has the name but cannot be a crate file is moved out of the way.
-    pub(crate) fn find(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
+    /// The kept file, opened and not read. What has the name but cannot be a crate file is moved out of the way.
+    pub(crate) fn find(&self, checksum: &Checksum) -> Result<Option<Blob>, Error> {
         let path = self.path(checksum);
-        let file = match open_itself(&path) {
+        let file = match self.disk.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             // Links and sockets do not open at all; what they are is seen from outside.
@@ -56,14 +61,15 @@ impl Blobs {
             }
         };
         let metadata = file.metadata().map_err(|error| Error::disk("look at", &path, error))?;
-        let size_bytes = self.sound_size(checksum, &metadata);
-        Ok(size_bytes.map(|size_bytes| KeptFile { file, size_bytes }))
+        let identity = Identity::of(&metadata);
+        let sound = self.sound_size(checksum, &metadata).is_some();
+        Ok(sound.then_some(Blob { file, identity }))
     }
 
     /// The size of a kept file without opening it.
-    fn look(&self, checksum: &Checksum) -> Result<Option<u64>, Error> {
+    pub(crate) fn look(&self, checksum: &Checksum) -> Result<Option<u64>, Error> {
         let path = self.path(checksum);
-        let metadata = present(fs::symlink_metadata(&path), "look at", &path)?;
+        let metadata = present(self.disk.look(&path), "look at", &path)?;
         Ok(metadata.and_then(|metadata| self.sound_size(checksum, &metadata)))
     }
 
@@ -78,8 +84,17 @@ impl Blobs {
         }
     }
 
+    /// Moves the file that was read to `blobs/bad/`, unless another one is in its place by now.
+    pub(crate) fn set_aside_read(&self, checksum: &Checksum, read: Identity, fault: &str) {
+        let now = self.disk.look(&self.path(checksum));
+        match now {
+            Ok(metadata) if Identity::of(&metadata) != read => {}
+            _ => self.set_aside(checksum, fault),
+        }
+    }
+
     /// Moves a file to `blobs/bad/`. Failing to do so is logged: a fill replaces the file if it can.
-    pub(crate) fn set_aside(&self, checksum: &Checksum, fault: &str) {
+    fn set_aside(&self, checksum: &Checksum, fault: &str) {
         let path = self.path(checksum);
         match self.move_to_bad(checksum, &path) {
             Ok(target) => log::error!("kept file {checksum} {fault}: moved to {target:?}"),
@@ -89,15 +104,15 @@ impl Blobs {
 
     fn move_to_bad(&self, checksum: &Checksum, path: &Path) -> io::Result<PathBuf> {
         let bad = self.directory.join(BAD);
-        DirBuilder::new().recursive(true).mode(0o750).create(&bad)?;
+        self.disk.create_folder(&bad)?;
         let target = bad.join(checksum.to_hex());
-        if fs::rename(path, &target).is_ok() {
+        if self.disk.rename(path, &target).is_ok() {
             return Ok(target);
         }
         // A folder does not replace a file, nor a file a folder.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let target = bad.join(format!("{checksum}.{}", since.as_nanos()));
-        fs::rename(path, &target)?;
+        self.disk.rename(path, &target)?;
         Ok(target)
     }
 
@@ -106,9 +121,9 @@ impl Blobs {
         self.prepare_folder(checksum)?;
         let target = self.path(checksum);
         temp.rename(&target)?;
-        flush_directory(&self.folder(checksum)).inspect_err(|_| {
+        self.flush_directory(&self.folder(checksum)).inspect_err(|_| {
             // It is not recorded as kept, so it should not look so; if this fails, a later start adopts it.
-            let _ = fs::remove_file(&target);
+            let _ = self.disk.remove(&target);
         })
     }
 
@@ -119,15 +134,16 @@ impl Blobs {
             return Ok(());
         }
         let folder = self.folder(checksum);
-        match DirBuilder::new().mode(0o750).create(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::disk("create", &folder, error));
-            }
-            _ => {}
-        }
-        flush_directory(&self.directory)?;
+        let created = self.disk.create_folder(&folder);
+        created.map_err(|error| Error::disk("create", &folder, error))?;
+        self.flush_directory(&self.directory)?;
         *ready = true;
         Ok(())
+    }
+
+    fn flush_directory(&self, path: &Path) -> Result<(), Error> {
+        let flushed = self.disk.flush_directory(path);
+        flushed.map_err(|error| Error::disk("flush", path, error))
     }
 
     /// Forgets a file and says how large it was. Those who read it go on.
@@ -136,39 +152,41 @@ impl Blobs {
             return Ok(None);
         };
         let path = self.path(checksum);
-        Ok(present(fs::remove_file(&path), "remove", &path)?.map(|()| size_bytes))
+        Ok(present(self.disk.remove(&path), "remove", &path)?.map(|()| size_bytes))
     }
 
-    /// Calls back for each kept file, in no order. What is no crate file is passed over.
+    /// The kept files whose checksums begin with this byte, with their sizes in bytes, in no order. What is no crate file is passed over.
+    pub(crate) fn in_folder(&self, first_byte: u8) -> Result<Vec<(Checksum, u64)>, Error> {
+        let name = format!("{first_byte:02x}");
+        let folder = self.directory.join(&name);
+        let Some(entries) = present(self.disk.entries(&folder), "read", &folder)? else {
+            return Ok(Vec::new());
+        };
+        let kept = |entry: &DirEntry| {
+            let checksum = named_checksum(entry, &name)?;
+            // A file that is gone by now was evicted.
+            let metadata = entry.metadata().ok()?;
+            fault(&metadata).is_none().then_some((checksum, metadata.len()))
+        };
+        Ok(entries.iter().filter_map(kept).collect())
+    }
+
+    /// Calls back for each kept file, in no order.
     pub(crate) fn for_each(&self, mut each: impl FnMut(Checksum, u64)) -> Result<(), Error> {
-        for_each_entry(&self.directory, |folder| {
-            let name = folder.file_name();
-            let name = name.to_string_lossy();
-            if name.len() != 2 || !folder.file_type().is_ok_and(|kind| kind.is_dir()) {
-                return Ok(());
+        for first_byte in 0..=u8::MAX {
+            for (checksum, size_bytes) in self.in_folder(first_byte)? {
+                each(checksum, size_bytes);
             }
-            for_each_entry(&folder.path(), |entry| {
-                let Some(checksum) = named_checksum(entry, &name) else {
-                    return Ok(());
-                };
-                // A file that is gone by now was evicted.
-                if let Ok(metadata) = entry.metadata()
-                    && fault(&metadata).is_none()
-                {
-                    each(checksum, metadata.len());
-                }
-                Ok(())
-            })
-        })
+        }
+        Ok(())
     }
 }
 
-/// Opens what is here and nothing that it points to; a pipe without waiting for its other end.
-fn open_itself(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(flags.cast_signed());
-    options.open(path)
+/// A kept file, opened.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    pub file: DiskFile,
+    pub identity: Identity,
 }
 
 /// Why this cannot be a kept file, if it cannot.
@@ -182,7 +200,7 @@ fn fault(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
-fn named_checksum(entry: &fs::DirEntry, folder: &str) -> Option<Checksum> {
+fn named_checksum(entry: &DirEntry, folder: &str) -> Option<Checksum> {
     let name = entry.file_name();
     let name = name.to_str()?;
     let checksum = name.parse().ok()?;
@@ -195,24 +213,6 @@ fn present<T>(found: io::Result<T>, doing: &'static str, path: &Path) -> Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::disk(doing, path, error)),
     }
-}
-
-fn for_each_entry(directory: &Path, mut each: impl FnMut(&fs::DirEntry) -> Result<(), Error>) -> Result<(), Error> {
-    let unreadable = |error| Error::disk("read", directory, error);
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        each(&entry.map_err(unreadable)?)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
-    let created = DirBuilder::new().recursive(true).mode(0o750).create(path);
-    created.map_err(|error| Error::disk("create", path, error))
-}
-
-pub(crate) fn flush_directory(path: &Path) -> Result<(), Error> {
-    let flushed = File::open(path).and_then(|directory| directory.sync_all());
-    flushed.map_err(|error| Error::disk("flush", path, error))
 }
 
 #[cfg(test)]

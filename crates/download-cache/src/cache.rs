@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,14 +13,17 @@ use upstream_http::{UpstreamHttp, UpstreamUrl};
 
 use crate::{
     Config, Error, Event, KeptFile, Stats, Verdict, Waiter, Wanted,
-    blobs::{self, Blobs},
+    blobs::Blobs,
+    disk::Disk,
     fill,
+    known::{Checked, Readers},
+    memory::Memory,
+    open::{Opened, Turns},
     running::{Fill, Running},
     slots::Slots,
     stats::Counters,
     table::Table,
-    temp_file,
-    verify::verify,
+    temp_file::TempDirectory,
 };
 
 /// Fills that run or wait for their turn; each costs a task and a few hundred bytes.
@@ -46,7 +49,11 @@ pub(crate) struct Inner {
     pub upstream: UpstreamHttp,
     pub events: Box<dyn Fn(Event) + Send + Sync>,
     pub blobs: Blobs,
-    pub temp_directory: PathBuf,
+    pub temp: Arc<TempDirectory>,
+    pub memory: Memory,
+    pub checked: Checked,
+    pub readers: Readers,
+    turns: Turns,
     pub slots: Slots,
     pub counters: Counters,
     pub runtime: Handle,
@@ -55,12 +62,23 @@ pub(crate) struct Inner {
     table: Mutex<Table>,
 }
 
+/// What became of a file that was to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// It is gone; so many bytes are free.
+    Freed(u64),
+    /// Somebody reads it, so it stays.
+    InUse,
+    /// It was not kept.
+    Absent,
+}
+
 /// Removes a kept file from a data directory that no cache has open; the bytes that frees, `None` if it was not kept.
 ///
 /// # Errors
 /// [`Error::Disk`] if the file cannot be removed.
 pub fn evict_from(data_dir: &Path, checksum: &Checksum) -> Result<Option<u64>, Error> {
-    Blobs::open(data_dir.join("blobs"))?.evict(checksum)
+    Blobs::open(data_dir.join("blobs"), Disk::default())?.evict(checksum)
 }
 
 impl DownloadCache {
@@ -76,21 +94,26 @@ impl DownloadCache {
         events: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let blobs = Blobs::open(config.data_dir.join("blobs"))?;
-        let temp_directory = config.data_dir.join("tmp");
-        blobs::create_directory(&temp_directory)?;
-        blobs::flush_directory(&config.data_dir)?;
-        let swept = temp_file::sweep(&temp_directory)?;
+        let disk = Disk::new(config.fault_hook.clone());
+        let blobs = Blobs::open(config.data_dir.join("blobs"), disk.clone())?;
+        let temp = TempDirectory::open(config.data_dir.join("tmp"), disk.clone())?;
+        let flushed = disk.flush_directory(&config.data_dir);
+        flushed.map_err(|error| Error::disk("flush", &config.data_dir, error))?;
+        let swept = temp.sweep()?;
         if swept > 0 {
             log::info!("removed {swept} unfinished crate files");
         }
         let inner = Inner {
             slots: Slots::new(config.fills_at_once, config.fills_per_host),
+            memory: Memory::new(config.memory_bytes),
             config,
             upstream,
             events: Box::new(events),
             blobs,
-            temp_directory,
+            temp: Arc::new(temp),
+            checked: Checked::default(),
+            readers: Readers::default(),
+            turns: Turns::default(),
             counters: Counters::default(),
             runtime,
             running: watch::Sender::new(0),
@@ -99,39 +122,86 @@ impl DownloadCache {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The kept file with these bytes, opened: two system calls, one if it is not there.
+    /// The kept file with these bytes, ready to be served: its bytes were right when they were last read. It is read and
+    /// hashed away from the caller's thread. One that has wrong bytes is set aside, told as [`Event::Bad`], and `None`.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if the disk cannot say.
+    pub async fn open_kept(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
+        if let Some(bytes) = self.inner.memory.get(checksum) {
+            return Ok(Some(KeptFile::in_memory(bytes)));
+        }
+        let checksum = *checksum;
+        match self.blocking(move |inner| inner.open(&checksum)).await? {
+            Opened::Absent => Ok(None),
+            Opened::Ready(kept) => Ok(Some(kept)),
+            Opened::Unchecked => {
+                let turn = self.inner.turns.take(&checksum).await;
+                self.blocking(move |inner| {
+                    let opened = inner.open_large(&checksum);
+                    drop(turn);
+                    opened
+                })
+                .await
+            }
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let inner = self.inner.clone();
+        let done = self.inner.runtime.spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or(Err(Error::Abandoned))
+    }
+
+    /// The kept file with these bytes, opened but not read: for looking into it, not for serving it. Blocks for two system calls, one if it is not there.
     ///
     /// # Errors
     /// [`Error::Disk`] if the disk cannot say.
     pub fn kept(&self, checksum: &Checksum) -> Result<Option<KeptFile>, Error> {
-        self.inner.blobs.find(checksum)
+        self.inner.found(checksum)
     }
 
     /// The kept file; or the running fill, joined; or a new fill from `url`. It does not wait for upstream: the waiter does.
+    /// A kept file that the disk cannot read is fetched again, and replaced.
     ///
     /// # Errors
     /// The reason of a fill that failed a moment ago, [`Error::Busy`] if thousands of fills wait already, and [`Error::Disk`].
     pub async fn fetch(&self, wanted: Wanted, url: UpstreamUrl) -> Result<CrateFile, Error> {
-        if let Some(kept) = self.kept(&wanted.checksum)? {
-            return Ok(CrateFile::Kept(kept));
+        loop {
+            let ended = self.inner.table().ended;
+            match self.open_kept(&wanted.checksum).await {
+                Ok(Some(kept)) => return Ok(CrateFile::Kept(kept)),
+                Ok(None) => {}
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(error) => log::warn!("{wanted} is kept, but fetched again: {}", error.in_one_line()),
+            }
+            if let Some(waiter) = self.join_or_begin(&wanted, &url, ended)? {
+                return Ok(CrateFile::Filling(waiter));
+            }
         }
+    }
+
+    /// `None` if the file has come since `ended` was read: a fill leaves the table after its file is in place.
+    fn join_or_begin(&self, wanted: &Wanted, url: &UpstreamUrl, ended: u64) -> Result<Option<Waiter>, Error> {
         let mut table = self.inner.table();
         if let Some(fill) = table.running.get(&wanted.checksum) {
             self.inner.counters.waiters_joined.add(1);
-            return Ok(CrateFile::Filling(fill.waiter()));
+            return Ok(Some(fill.waiter()));
         }
         if let Some(error) = table.failure(&wanted.checksum, Instant::now()) {
             return Err(error);
         }
-        // A fill leaves the table after its file is in place, so it may have ended since we looked.
-        if let Some(kept) = self.kept(&wanted.checksum)? {
-            return Ok(CrateFile::Kept(kept));
+        if table.ended != ended && self.inner.blobs.look(&wanted.checksum)?.is_some() {
+            return Ok(None);
         }
         let fills = table.running.len();
         if fills >= MOST_FILLS {
             return Err(Error::Busy { fills });
         }
-        Ok(CrateFile::Filling(self.begin(&mut table, wanted, url)))
+        Ok(Some(self.begin(&mut table, wanted.clone(), url.clone())))
     }
 
     fn begin(&self, table: &mut Table, wanted: Wanted, url: UpstreamUrl) -> Waiter {
@@ -156,7 +226,21 @@ impl DownloadCache {
     /// [`Error::Disk`] if the file cannot be removed.
     pub fn evict(&self, checksum: &Checksum) -> Result<Option<u64>, Error> {
         self.inner.table().forget_failure(checksum);
-        self.inner.blobs.evict(checksum)
+        let freed = self.inner.blobs.evict(checksum)?;
+        self.inner.memory.remove(checksum);
+        self.inner.checked.forget(checksum);
+        Ok(freed)
+    }
+
+    /// Forgets a kept file to make room, unless somebody reads it from disk now. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if the file cannot be removed.
+    pub fn evict_unused(&self, checksum: &Checksum) -> Result<Eviction, Error> {
+        if self.inner.readers.has(checksum) {
+            return Ok(Eviction::InUse);
+        }
+        Ok(self.evict(checksum)?.map_or(Eviction::Absent, Eviction::Freed))
     }
 
     /// Calls back with checksum and size in bytes of each kept file, in no order: for adopting what a database does not know. Blocks for the disk.
@@ -167,12 +251,20 @@ impl DownloadCache {
         self.inner.blobs.for_each(f)
     }
 
+    /// Checksums and sizes in bytes of the kept files whose checksums begin with this byte. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if the folder cannot be read.
+    pub fn checksums_in(&self, folder: u8) -> Result<Vec<(Checksum, u64)>, Error> {
+        self.inner.blobs.in_folder(folder)
+    }
+
     /// Hashes a kept file again, and moves it to `blobs/bad/` if it is wrong. Blocks for the disk.
     ///
     /// # Errors
     /// [`Error::Disk`] if the file cannot be read.
     pub fn verify(&self, checksum: &Checksum) -> Result<Verdict, Error> {
-        verify(&self.inner.blobs, checksum)
+        self.inner.verify(checksum)
     }
 
     /// The counters as they are now.
@@ -180,7 +272,11 @@ impl DownloadCache {
         let counters = &self.inner.counters;
         let waiting = self.inner.slots.waiting();
         let fills = *self.inner.running.borrow() as u64;
+        let (memory_bytes, memory_hits) = self.inner.memory.bytes_and_hits();
         Stats {
+            memory_hits,
+            memory_bytes,
+            bad_files: counters.bad_files.get(),
             fills_running: fills.saturating_sub(waiting),
             fills_waiting: waiting,
             fills_ok: counters.fills_ok.get(),

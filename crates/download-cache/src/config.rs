@@ -9,6 +9,8 @@ use std::{
 
 use registry::{Checksum, CrateName, CrateVersion};
 
+use crate::disk::FaultHook;
+
 /// How many bytes are free for us where this path is (`statvfs`, which std does not have).
 pub type FreeBytes = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
 
@@ -39,6 +41,12 @@ pub struct Config {
     pub backoff: Duration,
     /// How long a failure answers for those who ask after it.
     pub remember_failure: Duration,
+    /// So many bytes of small files that were wanted of late are held in memory; 0 is none.
+    pub memory_bytes: u64,
+    /// Files up to this size are hashed whenever they are read from disk, and may be held in memory.
+    pub small_file_bytes: u64,
+    /// For tests: called before each operation on a file.
+    pub fault_hook: Option<FaultHook>,
 }
 
 impl Config {
@@ -57,6 +65,9 @@ impl Config {
             attempts: 3,
             backoff: Duration::from_millis(250),
             remember_failure: Duration::from_secs(5),
+            memory_bytes: 64 << 20,
+            small_file_bytes: 256 << 10,
+            fault_hook: None,
         }
     }
 }
@@ -75,6 +86,8 @@ impl fmt::Debug for Config {
             .field("attempts", &self.attempts)
             .field("backoff", &self.backoff)
             .field("remember_failure", &self.remember_failure)
+            .field("memory_bytes", &self.memory_bytes)
+            .field("small_file_bytes", &self.small_file_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -96,17 +109,22 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// What the owner of a cache has to write down, told before the waiters of the fill hear of its end.
+/// What the owner of a cache has to write down.
 ///
-/// It is told on the fill's own task: a receiver only passes it on.
+/// It is told on a task or thread of the cache: a receiver only passes it on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The file is on disk for good.
+    /// The file is on disk for good. Told before the waiters of its fill hear of the end.
     Kept {
         /// What the fill was begun for.
         wanted: Wanted,
         /// The size of the file.
         size_bytes: u64,
+    },
+    /// The file had other bytes than it should. It is in `blobs/bad/` and counts as absent.
+    Bad {
+        /// What it should have been.
+        checksum: Checksum,
     },
 }

@@ -3,6 +3,7 @@
 use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use registry::Checksum;
+use rustix::io::Errno;
 use upstream_http::UpstreamUrl;
 
 /// Everything that this crate refuses or fails to do. It can be cloned, since every waiter of a fill hears the same.
@@ -133,6 +134,11 @@ impl Error {
             | Self::TooSlow { .. }
             | Self::Abandoned => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 503 | 504),
+            // Too many open files.
+            Self::Disk { source, .. } => {
+                let errno = source.raw_os_error().map(Errno::from_raw_os_error);
+                matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+            }
             Self::Upstream(error) => error.is_timeout(),
             _ => false,
         }

@@ -33,7 +33,7 @@ async fn fill(running: &Running, url: &UpstreamUrl) -> Result<Filled, Error> {
     let _slot = slot.map_err(|_| Error::Busy {
         fills: *cache.running.borrow(),
     })?;
-    let temp = TempFile::create(&cache.temp_directory, &running.fill.wanted.checksum)?;
+    let temp = TempFile::create(&cache.temp, &running.fill.wanted.checksum)?;
     let set = running.fill.file.set(temp.file.clone());
     set.expect("a fill has one file, made here");
     let transfer = Transfer {
@@ -61,7 +61,7 @@ async fn keep(running: &Running, temp: TempFile, size_bytes: u64) -> Filled {
                 min_free_bytes,
             });
         }
-        cache.blobs.keep(temp, &checksum)
+        cache.keep(temp, &checksum)
     };
     match running.cache.runtime.spawn_blocking(keeping).await {
         Ok(Ok(())) => Filled::Kept { size_bytes },

@@ -3,9 +3,13 @@
 mod blobs;
 mod cache;
 mod config;
+mod disk;
 mod error;
 mod fill;
 mod kept_file;
+mod known;
+mod memory;
+mod open;
 mod progress;
 mod rate;
 mod retry;
@@ -17,8 +21,9 @@ mod temp_file;
 mod verify;
 mod waiter;
 
-pub use cache::{CrateFile, DownloadCache, evict_from};
+pub use cache::{CrateFile, DownloadCache, Eviction, evict_from};
 pub use config::{Config, Event, FreeBytes, Wanted};
+pub use disk::FaultHook;
 pub use error::Error;
 pub use kept_file::KeptFile;
 pub use stats::Stats;

@@ -1,7 +1,6 @@
 //! A fill that is under way: what its waiters share, and what its task must do before it ends.
 
 use std::{
-    fs::File,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use crate::{
     Error, Event, Waiter, Wanted,
     cache::Inner,
+    disk::DiskFile,
     progress::{Progress, State},
 };
 
@@ -21,7 +21,7 @@ const LONGEST_REMEMBERED: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Fill {
     pub wanted: Wanted,
-    pub file: OnceLock<Arc<File>>,
+    pub file: OnceLock<Arc<DiskFile>>,
     progress: watch::Receiver<Progress>,
 }
 
@@ -117,7 +117,10 @@ impl Running {
     }
 
     fn leave(&self) {
-        self.cache.table().running.remove(&self.fill.wanted.checksum);
+        let mut table = self.cache.table();
+        table.running.remove(&self.fill.wanted.checksum);
+        table.ended += 1;
+        drop(table);
         self.cache.running.send_modify(|running| *running -= 1);
     }
 }

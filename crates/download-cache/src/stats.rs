@@ -22,6 +22,12 @@ pub struct Stats {
     pub bytes_fetched: u64,
     /// Calls that joined a fill which somebody else had begun.
     pub waiters_joined: u64,
+    /// Kept files that were given from memory.
+    pub memory_hits: u64,
+    /// What small files in memory take, now.
+    pub memory_bytes: u64,
+    /// Kept files that turned out to have wrong bytes and were set aside.
+    pub bad_files: u64,
 }
 
 #[derive(Debug, Default)]
@@ -45,4 +51,5 @@ pub(crate) struct Counters {
     pub retries: Counter,
     pub bytes_fetched: Counter,
     pub waiters_joined: Counter,
+    pub bad_files: Counter,
 }

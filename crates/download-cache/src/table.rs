@@ -16,6 +16,8 @@ const FAILURES: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub running: HashMap<Checksum, Arc<Fill>>,
+    /// How many fills have left.
+    pub ended: u64,
     failures: HashMap<Checksum, Failure>,
 }
 

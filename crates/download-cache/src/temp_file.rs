@@ -1,19 +1,20 @@
 //! Unfinished files in `tmp/`.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use registry::Checksum;
 
-use crate::Error;
+use crate::{
+    Error,
+    disk::{Disk, DiskFile},
+};
 
 /// `tmp/` is for the whole mirror; files that begin so are ours to sweep.
 const PREFIX: &str = "fill-";
@@ -22,26 +23,85 @@ const STEP_BYTES: usize = 128 << 10;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
+/// Where unfinished files are.
+#[derive(Debug)]
+pub(crate) struct TempDirectory {
+    path: PathBuf,
+    disk: Disk,
+    /// Files that could not be removed: they are tried again when the next one is made.
+    leftovers: Mutex<Vec<PathBuf>>,
+}
+
+impl TempDirectory {
+    pub(crate) fn open(path: PathBuf, disk: Disk) -> Result<Self, Error> {
+        let created = disk.create_directory(&path);
+        created.map_err(|error| Error::disk("create", &path, error))?;
+        Ok(Self {
+            path,
+            disk,
+            leftovers: Mutex::default(),
+        })
+    }
+
+    /// Removes what a crash left, and says how many files that were.
+    pub(crate) fn sweep(&self) -> Result<usize, Error> {
+        let entries = self.disk.entries(&self.path);
+        let mut removed = 0;
+        for entry in entries.map_err(|error| Error::disk("read", &self.path, error))? {
+            if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                continue;
+            }
+            let path = entry.path();
+            let gone = self.disk.remove(&path);
+            gone.map_err(|error| Error::disk("remove", &path, error))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    fn remove(&self, path: &Path) {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("failed to remove {path:?}, it is tried again with the next file: {error}");
+                self.leftovers().push(path.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    fn remove_leftovers(&self) {
+        let leftovers = std::mem::take(&mut *self.leftovers());
+        for path in &leftovers {
+            self.remove(path);
+        }
+    }
+
+    fn leftovers(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A file that is removed when this is dropped, unless it was renamed. Open handles go on working.
 #[derive(Debug)]
 pub(crate) struct TempFile {
     pub path: PathBuf,
-    pub file: Arc<File>,
+    pub file: Arc<DiskFile>,
+    directory: Arc<TempDirectory>,
     renamed: bool,
 }
 
 impl TempFile {
-    pub(crate) fn create(directory: &Path, checksum: &Checksum) -> Result<Self, Error> {
+    pub(crate) fn create(directory: &Arc<TempDirectory>, checksum: &Checksum) -> Result<Self, Error> {
+        directory.remove_leftovers();
         loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = directory.join(format!("{PREFIX}{checksum}-{number}"));
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create_new(true).mode(0o640);
-            match options.open(&path) {
+            let path = directory.path.join(format!("{PREFIX}{checksum}-{number}"));
+            match directory.disk.create(&path) {
                 Ok(file) => {
                     return Ok(Self {
                         path,
                         file: Arc::new(file),
+                        directory: directory.clone(),
                         renamed: false,
                     });
                 }
@@ -52,7 +112,7 @@ impl TempFile {
     }
 
     pub(crate) fn write_at(&self, bytes: &[u8], position: u64) -> Result<(), Error> {
-        let written = self.file.write_all_at(bytes, position);
+        let written = self.file.write_at(bytes, position);
         written.map_err(|error| Error::disk("write", &self.path, error))
     }
 
@@ -62,7 +122,7 @@ impl TempFile {
         let mut position = position;
         for piece in bytes.chunks(STEP_BYTES) {
             let held = &mut held[..piece.len()];
-            let read = self.file.read_exact_at(held, position);
+            let read = self.file.read_into(position, held);
             read.map_err(|error| Error::disk("read", &self.path, error))?;
             if held != piece {
                 return Ok(false);
@@ -74,15 +134,16 @@ impl TempFile {
 
     /// Drops what is after these bytes: they are to be written again.
     pub(crate) fn cut_to(&self, size_bytes: u64) -> Result<(), Error> {
-        let cut = self.file.set_len(size_bytes);
+        let cut = self.file.cut_to(size_bytes);
         cut.map_err(|error| Error::disk("shorten", &self.path, error))
     }
 
     /// Makes the bytes durable under their final name; the directory is the caller's to flush.
     pub(crate) fn rename(mut self, target: &Path) -> Result<(), Error> {
-        let synced = self.file.sync_all();
-        synced.map_err(|error| Error::disk("flush", &self.path, error))?;
-        fs::rename(&self.path, target).map_err(|error| Error::disk("rename to", target, error))?;
+        let flushed = self.file.flush();
+        flushed.map_err(|error| Error::disk("flush", &self.path, error))?;
+        let renamed = self.directory.disk.rename(&self.path, target);
+        renamed.map_err(|error| Error::disk("rename to", target, error))?;
         self.renamed = true;
         Ok(())
     }
@@ -90,34 +151,15 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        if self.renamed {
-            return;
-        }
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("failed to remove {:?}, the next start will: {error}", self.path);
+        if !self.renamed {
+            self.directory.remove(&self.path);
         }
     }
-}
-
-/// Removes what a crash left, and says how many files that were.
-pub(crate) fn sweep(directory: &Path) -> Result<usize, Error> {
-    let unreadable = |error| Error::disk("read", directory, error);
-    let mut removed = 0;
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            continue;
-        }
-        let path = entry.path();
-        fs::remove_file(&path).map_err(|error| Error::disk("remove", &path, error))?;
-        removed += 1;
-    }
-    Ok(removed)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -125,11 +167,16 @@ mod tests {
         fs::read_dir(directory).unwrap().count()
     }
 
+    fn opened(path: &Path) -> Arc<TempDirectory> {
+        Arc::new(TempDirectory::open(path.to_owned(), Disk::default()).unwrap())
+    }
+
     #[test]
     fn unfinished_files_vanish_and_stay_readable() {
         let directory = tempfile::tempdir().unwrap();
-        let temp = TempFile::create(directory.path(), &Checksum::of(b"x")).unwrap();
-        let other = TempFile::create(directory.path(), &Checksum::of(b"x")).unwrap();
+        let temp_directory = opened(directory.path());
+        let temp = TempFile::create(&temp_directory, &Checksum::of(b"x")).unwrap();
+        let other = TempFile::create(&temp_directory, &Checksum::of(b"x")).unwrap();
         assert_eq!(files(directory.path()), 2);
         let mode = temp.file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o137, 0, "{mode:o}");
@@ -140,15 +187,13 @@ mod tests {
         let handle = temp.file.clone();
         drop((temp, other));
         assert_eq!(files(directory.path()), 0);
-        let mut bytes = [0; 5];
-        handle.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(&bytes, b"hello");
+        assert_eq!(handle.read_at(0, 5).unwrap(), "hello");
     }
 
     #[test]
     fn comparing_goes_over_steps() {
         let directory = tempfile::tempdir().unwrap();
-        let temp = TempFile::create(directory.path(), &Checksum::of(b"x")).unwrap();
+        let temp = TempFile::create(&opened(directory.path()), &Checksum::of(b"x")).unwrap();
         let mut bytes: Vec<u8> = (0..3 * STEP_BYTES + 7).map(|i| (i % 251) as u8).collect();
         temp.write_at(&bytes, 0).unwrap();
         assert!(temp.holds_at(&bytes, 0).unwrap());
@@ -161,7 +206,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("fill-ab-1"), "").unwrap();
         fs::write(directory.path().join("pack-1"), "").unwrap();
-        assert_eq!(sweep(directory.path()).unwrap(), 1);
+        assert_eq!(opened(directory.path()).sweep().unwrap(), 1);
         assert!(directory.path().join("pack-1").exists());
     }
 }

@@ -1,9 +1,11 @@
 //! Whether a kept file still is what its name says.
 
+use std::io;
+
 use registry::Checksum;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, KeptFile, blobs::Blobs};
+use crate::blobs::Blob;
 
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -21,55 +23,17 @@ pub enum Verdict {
     Absent,
 }
 
-pub(crate) fn verify(blobs: &Blobs, checksum: &Checksum) -> Result<Verdict, Error> {
-    let Some(kept) = blobs.find(checksum)? else {
-        return Ok(Verdict::Absent);
-    };
-    let actual = hash(&kept).map_err(|error| Error::disk("read", &blobs.path(checksum), error))?;
-    if actual == *checksum {
-        return Ok(Verdict::Good);
-    }
-    blobs.set_aside(checksum, &format!("has checksum {actual}"));
-    Ok(Verdict::Bad { actual })
-}
-
-fn hash(kept: &KeptFile) -> std::io::Result<Checksum> {
+/// Hashes a file as it is on disk.
+pub(crate) fn hash(blob: &Blob) -> io::Result<Checksum> {
     let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE_BYTES];
     let mut position = 0;
-    while position < kept.size_bytes {
-        let bytes = kept.read_at(position, PIECE_BYTES)?;
-        hash.update(&bytes);
-        position += bytes.len() as u64;
+    while position < blob.identity.size_bytes {
+        let left = usize::try_from(blob.identity.size_bytes - position).unwrap_or(PIECE_BYTES);
+        let piece = &mut piece[..left.min(PIECE_BYTES)];
+        blob.file.read_into(position, piece)?;
+        hash.update(&*piece);
+        position += piece.len() as u64;
     }
     Ok(Checksum::from_bytes(hash.finalize().into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn tells_good_from_bad_and_moves_the_bad_away() {
-        let root = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(root.path().join("blobs")).unwrap();
-        let bytes = vec![7; PIECE_BYTES + 1];
-        let checksum = Checksum::of(&bytes);
-        assert_eq!(verify(&blobs, &checksum).unwrap(), Verdict::Absent);
-
-        let path = blobs.path(&checksum);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &bytes).unwrap();
-        assert_eq!(verify(&blobs, &checksum).unwrap(), Verdict::Good);
-
-        fs::write(&path, "rot").unwrap();
-        let actual = Checksum::of(b"rot");
-        assert_eq!(verify(&blobs, &checksum).unwrap(), Verdict::Bad { actual });
-        assert!(blobs.find(&checksum).unwrap().is_none());
-        assert_eq!(
-            fs::read(root.path().join("blobs/bad").join(checksum.to_hex())).unwrap(),
-            b"rot"
-        );
-    }
 }

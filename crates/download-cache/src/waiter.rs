@@ -7,7 +7,6 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    kept_file::read_exactly_at,
     progress::{Progress, State},
     running::Fill,
 };
@@ -92,7 +91,7 @@ impl Waiter {
             .get()
             .expect("bytes are released after they were written to it");
         let len = (end - self.position).min(PIECE_BYTES) as usize;
-        read_exactly_at(file, self.position, len)
+        file.read_at(self.position, len)
             .map_err(|error| Error::disk("read", "the unfinished file".as_ref(), error))
     }
 }

@@ -1,7 +1,11 @@
 use std::{
+    fs,
     os::unix::fs::{PermissionsExt, symlink},
     process::Command,
+    sync::Arc,
 };
+
+use crate::temp_file::TempDirectory;
 
 use super::*;
 
@@ -13,14 +17,20 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(root.path().join("blobs")).unwrap();
+        let blobs = Blobs::open(root.path().join("blobs"), Disk::default()).unwrap();
         Self { root, blobs }
+    }
+
+    fn temp_file(&self, bytes: &[u8]) -> TempFile {
+        let directory = TempDirectory::open(self.root.path().to_owned(), Disk::default()).unwrap();
+        let temp = TempFile::create(&Arc::new(directory), &Checksum::of(bytes)).unwrap();
+        temp.write_at(bytes, 0).unwrap();
+        temp
     }
 
     fn keep(&self, bytes: &[u8]) -> Checksum {
         let checksum = Checksum::of(bytes);
-        let temp = TempFile::create(self.root.path(), &checksum).unwrap();
-        temp.write_at(bytes, 0).unwrap();
+        let temp = self.temp_file(bytes);
         self.blobs.keep(temp, &checksum).unwrap();
         checksum
     }
@@ -47,17 +57,15 @@ fn keeps_finds_and_evicts() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
 
     let kept = fixture.blobs.find(&checksum).unwrap().unwrap();
-    assert_eq!(kept.size_bytes, 5);
+    assert_eq!(kept.identity.size_bytes, 5);
     assert_eq!(fixture.blobs.evict(&checksum).unwrap(), Some(5));
     assert_eq!(fixture.blobs.evict(&checksum).unwrap(), None);
     assert!(fixture.blobs.find(&checksum).unwrap().is_none());
     assert_eq!(
-        kept.read_at(1, 100).unwrap(),
+        kept.file.read_at(1, 4).unwrap(),
         "ello",
         "an open file outlives its eviction"
     );
-    assert!(kept.read_at(5, 1).unwrap().is_empty());
-    assert!(kept.read_at(6, 1).unwrap().is_empty());
 }
 
 #[test]
@@ -115,6 +123,10 @@ fn walks_over_kept_files_only() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
+    let first_byte = expected[0].0.as_bytes()[0];
+    assert!(fixture.blobs.in_folder(first_byte).unwrap().contains(&expected[0]));
+    let empty = (0..=u8::MAX).find(|byte| expected.iter().all(|(checksum, _)| checksum.as_bytes()[0] != *byte));
+    assert_eq!(fixture.blobs.in_folder(empty.unwrap()).unwrap(), []);
 }
 
 #[test]
@@ -122,8 +134,7 @@ fn a_folder_in_the_way_is_an_error_and_leaves_no_temp_file() {
     let fixture = Fixture::new();
     let checksum = Checksum::of(b"hello");
     fs::create_dir_all(fixture.blobs.path(&checksum).join("inner")).unwrap();
-    let temp = TempFile::create(fixture.root.path(), &checksum).unwrap();
-    temp.write_at(b"hello", 0).unwrap();
+    let temp = fixture.temp_file(b"hello");
     let path = temp.path.clone();
     assert!(fixture.blobs.keep(temp, &checksum).is_err());
     assert!(!path.exists());

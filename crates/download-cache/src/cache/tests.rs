@@ -7,7 +7,9 @@ use testkit::{FakeUpstream, Fault, Times};
 use super::*;
 
 mod disk;
+mod every_call_fails;
 mod faults;
+mod opening;
 mod sharing;
 
 /// Much longer than anything here takes; only a hang gets there.
