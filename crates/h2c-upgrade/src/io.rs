@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     config::{Config, Opened},
     http2_side::Http2Side,
+    pace::Pace,
     rewrite::{Owed, Rewriter},
     timer::Timer,
 };
@@ -38,7 +39,9 @@ pub(crate) struct Io {
     outbox: BytesMut,
     reading: Timer,
     writing: Timer,
-    _opened: Opened,
+    sends: Pace,
+    takes: Pace,
+    opened: Opened,
 }
 
 enum Side {
@@ -84,7 +87,9 @@ impl Io {
             outbox: BytesMut::new(),
             reading: Timer::default(),
             writing: Timer::default(),
-            _opened: opened,
+            sends: Pace::default(),
+            takes: Pace::default(),
+            opened,
         }
     }
 

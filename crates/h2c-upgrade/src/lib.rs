@@ -8,13 +8,14 @@ mod frames;
 mod head;
 mod http2_side;
 mod io;
+mod pace;
 mod rewrite;
 mod server;
 mod sniff;
 mod timer;
 mod upgrade;
 
-pub use config::{Config, Connections};
+pub use config::{Config, Connections, Limits};
 pub use error::Error;
 #[doc(hidden)]
 pub use rewrite::Rewriter;

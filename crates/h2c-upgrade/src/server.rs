@@ -27,6 +27,8 @@ use crate::{
 
 /// How long actix-http reads on after an early answer, so that the client gets to see it.
 const LINGER: Duration = Duration::from_secs(1);
+/// Per worker; beyond it actix-server leaves connections in the backlog. Ours are limited, and told so, by [`Connections`].
+const BEYOND_ALL_LIMITS: usize = 1 << 20;
 const WORKERS: RangeInclusive<usize> = 1..=512;
 
 /// Runs the app that `app_factory` makes, once per worker and listener, behind the acceptor.
@@ -109,7 +111,7 @@ fn prepare(
     let shutdown_secs = config.shutdown_timeout.as_secs_f64().ceil() as u64;
     let builder = Server::build()
         .workers(workers)
-        .max_concurrent_connections(config.max_connections)
+        .max_concurrent_connections(BEYOND_ALL_LIMITS)
         .shutdown_timeout(shutdown_secs)
         .disable_signals();
     let acceptor = Acceptor {

@@ -24,6 +24,10 @@ use crate::{
 const UNSENT_LIMIT_BYTES: u32 = 128 * 1024;
 /// How long sent bytes may stay unacknowledged.
 const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(60);
+/// How long a client that is one too many has to ask, so that it can be told.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nCache-Control: no-store\r\n\
+    Content-Type: text/plain\r\nContent-Length: 63\r\n\r\ntoo many connections are open; close some, or come again later\n";
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What the first bytes say.
@@ -41,8 +45,11 @@ pub(crate) async fn accept(
     connections: &Arc<Connections>,
     mut stopping: Stopping,
 ) -> Result<(Io, Kind)> {
-    let opened = connections.opened();
     set_options(&tcp)?;
+    let Some(opened) = connections.opened(tcp.peer_addr().ok().map(|peer| peer.ip())) else {
+        refuse(tcp, connections).await;
+        return Err(Error::other("too many connections"));
+    };
     let mut begun = BytesMut::new();
     let first = tokio::select! {
         first = read_first(&mut tcp, &mut begun) => first?,
@@ -72,6 +79,23 @@ pub(crate) async fn accept(
     };
     connections.count(kind);
     Ok((io, kind))
+}
+
+/// Tells a client, if it asks in HTTP/1 and soon, that there are too many connections.
+async fn refuse(mut tcp: TcpStream, connections: &Arc<Connections>) {
+    let Some(_refusing) = connections.refusing() else {
+        return;
+    };
+    let mut begun = BytesMut::new();
+    let tell = async {
+        if let First::Http1 | First::Upgrade(_) = read_first(&mut tcp, &mut begun).await? {
+            tcp.write_all(TOO_MANY).await?;
+            tcp.shutdown().await?;
+        }
+        Ok::<_, Error>(())
+    };
+    // best effort: it is not one of ours
+    let _ = tokio::time::timeout(REFUSAL_TIME, tell).await;
 }
 
 fn set_options(tcp: &TcpStream) -> Result<()> {

@@ -37,6 +37,10 @@ impl Io {
             if *owed != before || *owed == Owed::Body {
                 self.reading.stop();
             }
+            let (window, least) = (self.config.write_stall, self.config.min_bytes_per_second);
+            if before == Owed::Body && !self.sends.moved(bytes.len(), window, least) {
+                return self.cut(&format!("its request's body came at less than {least} bytes a second"));
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -49,7 +53,10 @@ impl Io {
         let limit = match owed {
             Owed::Nothing => return Poll::Pending,
             Owed::Head(_) => self.config.head_timeout,
-            Owed::Body => self.config.write_stall,
+            Owed::Body => {
+                self.sends.waits();
+                self.config.write_stall
+            }
         };
         ready!(self.reading.poll_or_start(cx, Instant::now() + limit));
         log::debug!("connection ended: {owed:?} did not come within {limit:?}");

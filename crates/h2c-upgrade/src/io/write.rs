@@ -47,16 +47,28 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
-    /// Cuts a client that does not let us write.
+    /// Cuts a client that does not let us write, or takes too little at a time.
     pub(super) fn poll_moving(&mut self, cx: &mut Context<'_>, wrote: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        if wrote.is_ready() {
+        let (limit, least) = (self.config.write_stall, self.config.min_bytes_per_second);
+        if let Poll::Ready(result) = wrote {
             self.writing.stop();
-            return wrote;
+            return match result {
+                Ok(count) if !self.takes.moved(count, limit, least) => {
+                    self.cut(&format!("it took less than {least} bytes a second"))
+                }
+                result => Poll::Ready(result),
+            };
         }
-        let limit = self.config.write_stall;
+        self.takes.waits();
         ready!(self.writing.poll_or_start(cx, Instant::now() + limit));
+        self.cut(&format!("it took not a byte for {limit:?}"))
+    }
+
+    /// The end of a client that does not move.
+    pub(super) fn cut<T>(&mut self, why: &str) -> Poll<Result<T>> {
+        self.opened.connections.count_cut();
         let peer = self.tcp.peer_addr().ok();
-        log::info!("connection of {peer:?} cut: it took not a byte for {limit:?}");
+        log::info!("connection of {peer:?} cut: {why}");
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 }

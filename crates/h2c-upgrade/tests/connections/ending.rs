@@ -1,15 +1,16 @@
 //! Connections that say nothing, take nothing, or stand in the way of the end.
 
 use std::{
+    io::Read,
     sync::atomic::Ordering::SeqCst,
     time::{Duration, Instant},
 };
 
-use h2c_upgrade::Config;
+use h2c_upgrade::{Config, Limits};
 
 use crate::{
     http2::{DATA, GOAWAY, PREFACE, SETTINGS, frame, get},
-    support::{cargo, config, start, wait_until},
+    support::{BIG, cargo, config, start, start_limited, wait_until},
 };
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -122,18 +123,69 @@ fn a_stream_that_takes_nothing_is_cut() {
 
 #[test]
 fn connections_at_once_are_limited() {
-    let server = start(Config {
-        max_connections: 1,
-        ..config()
-    });
+    let server = start_limited(
+        config(),
+        Limits {
+            connections: 1,
+            ..Limits::default()
+        },
+    );
+    let mut first = server.connect();
+    assert_eq!(first.ask(PLAIN).status, 200);
+    for request in [PLAIN.to_owned(), cargo("/head")] {
+        let mut second = server.connect();
+        second.send(request);
+        let refused = String::from_utf8(second.rest()).unwrap();
+        assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+        assert!(refused.contains("\r\nRetry-After: 5\r\n"), "{refused}");
+    }
+    let mut third = server.connect();
+    third.send(PREFACE);
+    assert_eq!(third.rest(), b"", "HTTP/2 just ends");
+    assert_eq!(first.ask(PLAIN).status, 200);
+    let counts = &server.connections;
+    assert_eq!((counts.open(), counts.http1(), counts.refused()), (1, 1, 3));
+    drop(first);
+    wait_until("it is counted out", || server.connections.open() == 0);
+    assert_eq!(server.connect().ask(PLAIN).status, 200);
+}
+
+#[test]
+fn one_client_may_have_so_many_unless_it_speaks_for_others() {
+    let limits = |exempt: bool| Limits {
+        per_client: 1,
+        exempt: Box::new(move |_| exempt),
+        ..Limits::default()
+    };
+    let server = start_limited(config(), limits(false));
     let mut first = server.connect();
     assert_eq!(first.ask(PLAIN).status, 200);
     let mut second = server.connect();
     second.send(PLAIN);
-    assert_eq!(first.ask(PLAIN).status, 200);
-    assert_eq!((server.connections.open(), server.connections.http1()), (1, 1));
-    drop(first);
-    assert_eq!(second.answer().status, 200);
+    assert!(second.rest().starts_with(b"HTTP/1.1 503 "));
+    let server = start_limited(config(), limits(true));
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(PLAIN).status, 200);
+    }
+}
+
+#[test]
+fn a_client_that_takes_too_little_is_cut() {
+    let server = start(Config {
+        write_stall: SHORT,
+        min_bytes_per_second: u64::MAX,
+        ..config()
+    });
+    let mut client = server.connect();
+    client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut taken, mut piece) = (0, vec![0; 32 << 10]);
+    while server.connections.cut() == 0 && taken < BIG {
+        // it takes what is there, with pauses that are shorter than any stall
+        taken += client.tcp.read(&mut piece).unwrap();
+        std::thread::park_timeout(SHORT / 30);
+    }
+    assert!(server.connections.cut() == 1 && taken < BIG, "{taken}");
 }
 
 #[test]

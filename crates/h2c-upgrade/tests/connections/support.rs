@@ -12,7 +12,7 @@ use std::{
 use actix_server::ServerHandle;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::{App, HttpRequest, HttpResponse, dev::AppConfig, web};
-use h2c_upgrade::{Config, Connections, serve};
+use h2c_upgrade::{Config, Connections, Limits, serve};
 use tokio::sync::{Semaphore, watch};
 
 /// Longer than anything here may take.
@@ -68,9 +68,13 @@ pub fn config() -> Config {
 }
 
 pub fn start(config: Config) -> Running {
+    start_limited(config, Limits::default())
+}
+
+pub fn start_limited(config: Config, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new(limits));
     let gate = Arc::new(Gate::default());
     let (shutdown, stopping) = watch::channel(false);
     let (tell, told) = mpsc::channel();
