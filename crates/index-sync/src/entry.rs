@@ -15,6 +15,8 @@ pub struct IndexEntry {
     pub bytes: Bytes,
     /// Its git blob id, which is also its strong ETag.
     pub id: BlobId,
+    etag: Box<str>,
+    gzip_etag: Box<str>,
     gzip: OnceLock<Bytes>,
     versions: OnceLock<HashMap<String, Listed>>,
 }
@@ -26,9 +28,26 @@ impl IndexEntry {
         Self {
             bytes,
             id,
+            etag: format!("\"{id}\"").into(),
+            gzip_etag: format!("\"{id}-gzip\"").into(),
             gzip: OnceLock::new(),
             versions: OnceLock::new(),
         }
+    }
+
+    /// The `ETag` of the file as it is, quoted.
+    pub fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    /// The `ETag` of its gzip form, quoted.
+    pub fn gzip_etag(&self) -> &str {
+        &self.gzip_etag
+    }
+
+    /// The gzip form, if it was made before.
+    pub fn ready_gzip(&self) -> Option<Bytes> {
+        self.gzip.get().cloned()
     }
 
     /// The file as one gzip member; made at the first call.
@@ -44,7 +63,7 @@ impl IndexEntry {
     /// What it takes in memory at most, about, in bytes: the file, its gzip form, and a table of its versions that is no
     /// larger than the file.
     pub(crate) fn weight(&self) -> u64 {
-        5 * self.bytes.len() as u64 / 2 + 512
+        5 * self.bytes.len() as u64 / 2 + 640
     }
 
     /// The version's line, by its exact text. The first call reads the file, later ones a table.
