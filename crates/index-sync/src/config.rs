@@ -17,6 +17,8 @@ pub struct Config {
     pub batch_delay: Duration,
     /// The most index requests that are under way upstream.
     pub requests_at_once: usize,
+    /// The most further index files that are asked for ahead of need for each that a client asks for; 0: none.
+    pub look_ahead: usize,
     /// The most names that are remembered as unknown upstream.
     pub absent_names: usize,
     /// The most bytes of files that wait for their commit.
@@ -33,6 +35,7 @@ impl Default for Config {
             removal_grace: Duration::from_secs(15 * 60),
             batch_delay: Duration::from_secs(1),
             requests_at_once: 64,
+            look_ahead: 500,
             absent_names: 10_000,
             pending_bytes: 64 << 20,
             memory_bytes: 64 << 20,
@@ -99,6 +102,8 @@ pub struct IndexStatus {
     pub last_upstream_error: Option<(SystemTime, String)>,
     /// Index requests sent upstream since the start.
     pub requests: u64,
+    /// How many of them were for files that no client had asked for yet.
+    pub asked_ahead: u64,
     /// How many of them were answered with "not modified".
     pub not_modified: u64,
     /// Answers that were refused since the start: login pages, unreadable lines.

@@ -66,6 +66,14 @@ pub enum Error {
         /// What upstream or the way to it said.
         why: String,
     },
+    /// There is nothing to keep or to accept.
+    #[error("{what}: {why}")]
+    NothingToDecide {
+        /// The crate, with its version if one was named.
+        what: String,
+        /// Why there is nothing.
+        why: &'static str,
+    },
     /// The sparse upstream's address cannot be used.
     #[error("the sparse upstream's address cannot be used")]
     UpstreamAddress(#[source] upstream_http::Error),

@@ -102,6 +102,11 @@ impl Freshness {
         Ok(Ticket { upstream, own })
     }
 
+    /// Whether nothing is asked of upstream for the moment, since it does not answer.
+    pub(crate) fn is_upstream_gone(&self, now: SystemTime) -> bool {
+        self.upstream.is_open(now)
+    }
+
     /// Upstream is there: it answered something. True if it was not before.
     pub(crate) fn reached(&mut self) -> bool {
         self.silent = false;

@@ -2,7 +2,10 @@ mod answer;
 mod asking;
 mod bring;
 mod config_json;
+mod decide;
 mod follow;
+mod in_turn;
+mod look_ahead;
 mod refresh;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +25,9 @@ use crate::publisher::Publisher;
 use crate::single_flight::SingleFlight;
 use crate::upstream_sparse::UpstreamSparse;
 use crate::{Ask, Config, Error, IndexEntry, IndexStatus, Listed, Mode, PackLogState, PublishedTree, Repository};
+pub use decide::Decided;
 pub use follow::Difference;
+use look_ahead::LookAhead;
 
 /// What time it is; tests have their own.
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -50,6 +55,7 @@ struct Inner {
     mode: Mutex<Mode>,
     freshness: Mutex<Freshness>,
     flights: Arc<SingleFlight<Asked>>,
+    look_ahead: LookAhead,
     upstream_config: Mutex<Option<UpstreamConfig>>,
     /// One removal at a time: each counts those before it.
     removals: tokio::sync::Mutex<()>,
@@ -109,6 +115,7 @@ impl Index {
             pack_log,
             mode: Mutex::new(Mode::Online),
             flights: Arc::new(SingleFlight::new()),
+            look_ahead: LookAhead::default(),
             upstream_config: Mutex::new(None),
             removals: tokio::sync::Mutex::new(()),
             refused: AtomicU64::new(0),
@@ -142,7 +149,12 @@ impl Index {
             .refreshed(Asked::File(path.clone()), how == Ask::Now, here.is_some())
             .await
         {
-            Ok(()) => inner.here(path).await,
+            Ok(()) => {
+                if how == Ask::IfOld {
+                    inner.look_ahead(path);
+                }
+                inner.here(path).await
+            }
             Err(_) if here.is_some() && how != Ask::Now => Ok(here),
             Err(why) => Err(Error::Unavailable { why: why.to_string() }),
         }
@@ -247,6 +259,7 @@ impl Index {
             last_upstream_success: freshness.last_success,
             last_upstream_error: freshness.last_error.clone(),
             requests,
+            asked_ahead: inner.look_ahead.asked.load(Ordering::Relaxed),
             not_modified,
             refused: inner.refused.load(Ordering::Relaxed),
             changed_lines: inner.changed_lines.load(Ordering::Relaxed),
@@ -269,6 +282,7 @@ impl Index {
 
     /// Commits what waits, and takes nothing more. What is published stays readable.
     pub async fn shutdown(&self) {
+        self.inner.look_ahead.close();
         if let Some(following) = self.inner.following.get() {
             following.stop.now();
         }

@@ -129,7 +129,13 @@ impl<'a> Working<'a> {
                     self.outcome.delete.push(vers.to_owned());
                     self.compare(vers, line, new);
                 }
-                DecisionKind::Accepted => self.outcome.delete.push(vers.to_owned()),
+                DecisionKind::Accepted => {
+                    self.outcome.delete.push(vers.to_owned());
+                    // A third checksum is not the one that was accepted.
+                    if row.new_checksum.is_some_and(|accepted| accepted != new.checksum) {
+                        self.compare(vers, line, new);
+                    }
+                }
                 DecisionKind::Removed => {}
             },
             None => self.compare(vers, line, new),
@@ -178,10 +184,14 @@ impl<'a> Working<'a> {
 
     /// A version that is in force here and that upstream's answer lacks.
     fn lacking(&mut self, vers: &'a str, line: InForce<'a>) {
-        match self.rows.get(vers).map(|row| &row.kind) {
-            Some(DecisionKind::Kept | DecisionKind::HeldRemoval) => self.keep(vers, line.raw),
-            Some(DecisionKind::Accepted) => self.gone.push((vers, line)),
-            Some(DecisionKind::HeldChecksum | DecisionKind::Removed) | None => self.missing(vers, line),
+        match self.rows.get(vers).map(|row| (row.kind, row.new_checksum)) {
+            Some((DecisionKind::Kept | DecisionKind::HeldRemoval, _)) => self.keep(vers, line.raw),
+            Some((DecisionKind::Accepted, None)) => self.gone.push((vers, line)),
+            // What was accepted was another checksum, and not that it goes.
+            Some((DecisionKind::Accepted, Some(_)) | (DecisionKind::HeldChecksum | DecisionKind::Removed, _))
+            | None => {
+                self.missing(vers, line);
+            }
         }
     }
 

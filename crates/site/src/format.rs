@@ -69,13 +69,13 @@ pub(crate) fn ago(value: Duration) -> String {
 }
 
 /// Seconds since 1970 as the day in UTC, `2026-08-17`.
-pub(crate) fn date(unix_seconds: u64) -> String {
+pub fn date(unix_seconds: u64) -> String {
     let (year, month, day) = civil(unix_seconds / DAY);
     format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Seconds since 1970 as `2026-08-17T09:05:00Z`, for machines.
-pub(crate) fn date_time(unix_seconds: u64) -> String {
+pub fn date_time(unix_seconds: u64) -> String {
     let of_day = unix_seconds % DAY;
     let (hour, minute, second) = (of_day / HOUR, of_day % HOUR / MINUTE, of_day % MINUTE);
     format!("{}T{hour:02}:{minute:02}:{second:02}Z", date(unix_seconds))

@@ -20,6 +20,7 @@ mod testing;
 
 pub use assets::{Asset, CONTENT_SECURITY_POLICY, assets};
 pub use chrome::{Chrome, Mode};
+pub use format::{date, date_time};
 pub use help::{Help, help};
 pub use home::{CacheState, CrateLine, Home, IndexState, home};
 pub use krate::{Dependency, DependencyKind, Krate, Readme, VersionLine, krate};

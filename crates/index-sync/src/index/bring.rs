@@ -2,8 +2,7 @@
 //! as a whole.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use gix::objs::tree::EntryKind;
 use metadata_db::DecisionKind;
@@ -14,7 +13,6 @@ use super::answer::Before;
 use super::follow::tree_of;
 use super::refresh::{HOUR_SECS, internal};
 use crate::following::Following;
-use crate::freshness::Asked;
 use crate::memory::locked;
 use crate::merge::{Answer, Merge, Outcome, merge_git};
 use crate::publisher::with_upstream;
@@ -222,45 +220,19 @@ impl Inner {
 
     /// Brings one file in, while no request to the sparse upstream for it is under way. True if it has lines that cannot be read.
     async fn bring(self: &Arc<Self>, file: FromGit, removals: Removals) -> Result<bool, Error> {
-        let asked = Asked::File(file.path.clone());
-        let outcome = Arc::new(Mutex::new(None));
-        let had_turn = Arc::new(AtomicBool::new(false));
-        while !had_turn.load(Ordering::Relaxed) {
-            let start = || {
-                let (inner, file, outcome) = (Arc::clone(self), file.clone(), Arc::clone(&outcome));
-                let had_turn = Arc::clone(&had_turn);
-                Ok(async move {
-                    had_turn.store(true, Ordering::Relaxed);
-                    let brought = inner.merge_from_git(file, removals).await;
-                    let landing = brought
-                        .as_ref()
-                        .map(|_| ())
-                        .map_err(|failure| failure.why.clone().into());
-                    *locked(&outcome) = Some(brought);
-                    landing
-                })
-            };
-            if let Ok(waiter) = self.flights.join_or_start(&self.runtime, asked.clone(), start) {
-                // How the request of another ended is nothing to us.
-                let _ = waiter.landed().await;
-            }
-        }
-        let outcome = locked(&outcome).take();
-        match outcome {
-            Some(Ok(unreadable)) => Ok(unreadable),
-            Some(Err(failure)) => Err(Error::Unavailable { why: failure.why }),
-            None => Err(Error::Stopped),
-        }
+        let path = file.path.clone();
+        self.in_turn(&path, || Arc::clone(self).merge_from_git(file.clone(), removals))
+            .await
     }
 
-    async fn merge_from_git(self: &Arc<Self>, file: FromGit, removals: Removals) -> Result<bool, Failure> {
+    async fn merge_from_git(self: Arc<Self>, file: FromGit, removals: Removals) -> Result<bool, Failure> {
         let before = self.before(&file.path).await?;
         let is_there = before.published.as_ref().map(|entry| entry.id) == file.new;
         locked(&self.freshness).forget_absent(&file.path);
         if is_there && before.decisions.is_empty() {
             return Ok(false);
         }
-        let (inner, path) = (Arc::clone(self), file.path.clone());
+        let (inner, path) = (Arc::clone(&self), file.path.clone());
         let work = move || {
             let (outcome, unreadable) = inner.merged_from_git(&file, &before, removals)?;
             Ok((outcome, unreadable, before))

@@ -1,3 +1,6 @@
+mod decide;
+mod look_ahead;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
