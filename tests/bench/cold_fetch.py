@@ -6,6 +6,9 @@
 - nginx with the same files, where it is installed, by either of these cargos; nginx does not take the offer.
 
 twice: with a project that names all 300 itself (flat), and with one that names 20, which need the others (layers).
+With `--behind MS` the latency is not between cargo and the mirror but between the mirror and its upstream: cargo that asks upstream
+itself, the mirror when it is empty and when it is warm, and twelve cargos at once that find it empty.
+
 Each run has an empty CARGO_HOME and no Cargo.lock. Runs are interleaved; ratios are taken run by run. Needs no network.
 Ends with 1 if a fetch fails or takes more than four connections where HTTP/2 was offered to the mirror.
 """
@@ -43,6 +46,7 @@ def arguments():
     parser.add_argument("--mirror", type=Path, default=target / "release/mirror", help="the binary (default: the release build)")
     parser.add_argument("--cargo", default="cargo", help="the client, as `cargo +nightly` too")
     parser.add_argument("--latency", type=float, nargs="+", default=[0, 2, 20], help="round trips in ms")
+    parser.add_argument("--behind", type=float, metavar="MS", help="round trip between the mirror and its upstream, instead")
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES), help="of the dependencies")
     parser.add_argument("--runs", type=int, default=3, help="runs of each")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file too")
@@ -126,9 +130,9 @@ def rows(latency, results):
 HEAD = ["round trip", "through", "seconds (range)", "times the first (range)", "connections, most", "of them upgraded", "server CPU ms"]
 
 
-def table(lines):
-    yield "| " + " | ".join(HEAD) + " |"
-    yield "|" + "---|" * len(HEAD)
+def table(lines, head=HEAD):
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
     for line in lines:
         yield "| " + " | ".join(line) + " |"
 
@@ -180,6 +184,63 @@ async def run(given, shape, work):
     return lines
 
 
+DIRECT, EMPTY, WARM = "cargo asks upstream, HTTP/1.1", "mirror, empty", "mirror, warm"
+AT_ONCE = 12
+
+
+async def behind(given, shape, work):
+    """The lines of one table: upstream is `given.behind` ms away from whoever asks it."""
+    work.mkdir()
+    registry = Registry(shape)
+    upstream = await Upstream(registry).start()
+    far = await Proxy(upstream.address, given.behind / 1000).start()
+    upstream.be_known_as(far.address)
+    results = {DIRECT: [], EMPTY: [], WARM: []}
+    for number in range(given.runs):
+        results[DIRECT].append(await cold_fetch(given.cargo, work / "client", registry, far.address, False))
+        mirror = start_mirror(given.mirror.resolve(), far.address, work / f"mirror-{number}")
+        try:
+            results[EMPTY].append(await cold_fetch(given.cargo, work / "client", registry, mirror.address))
+            results[WARM].append(await cold_fetch(given.cargo, work / "client", registry, mirror.address))
+        finally:
+            mirror.end()
+        print(f"{shape}: run {number + 1} done", file=sys.stderr)
+    lines = [
+        [name, spread(seconds, "%.2f"), "1" if name == DIRECT else spread([a / b for a, b in zip(seconds, results[DIRECT])], "%.2f")]
+        for name, seconds in results.items()
+    ]
+    return lines, await many_at_once(given, registry, upstream, far.address, work)
+
+
+async def many_at_once(given, registry, upstream, address, work):
+    """One sentence. Exits if upstream was asked for a crate file twice, or for one that nobody wants."""
+    mirror = start_mirror(given.mirror.resolve(), address, work / "mirror-many")
+    upstream.asked.clear()
+    try:
+        jobs = [cold_fetch(given.cargo, work / f"client-{job}", registry, mirror.address) for job in range(AT_ONCE)]
+        seconds = sorted(await asyncio.gather(*jobs))
+        lone = await cold_fetch(given.cargo, work / "client", registry, mirror.address)
+    finally:
+        mirror.end()
+    files = {path: count for path, count in upstream.asked.items() if path.startswith("api/")}
+    index = sum(upstream.asked.values()) - sum(files.values())
+    if len(files) != len(registry.crates) or set(files.values()) != {1}:
+        raise SystemExit(f"upstream was asked for {sum(files.values())} crate files, {len(files)} of them different")
+    share = lone * AT_ONCE / os.cpu_count()
+    return (
+        f"{AT_ONCE} at once, mirror empty: {seconds[0]:.2f} to {seconds[-1]:.2f} s; a lone one (warm) {lone:.2f} s, "
+        f"so {share:.2f} s for {AT_ONCE} on {os.cpu_count()} cores; upstream was asked for {len(files)} crate files once each "
+        f"and for index files {index} times ({len(registry.index)} and config.json)."
+    )
+
+
+def tables_of_behind(given, loop, work):
+    head = ["through", "seconds (range)", "times the first (range)"]
+    for shape in given.shape:
+        lines, sentence = loop.run_until_complete(behind(given, shape, Path(work) / shape))
+        yield from ["", f"### {shape}, upstream {given.behind:g} ms away", "", *table(lines, head), "", sentence]
+
+
 def main():
     given = arguments()
     # select() waits to the microsecond, epoll by the millisecond: too coarse for a delay of one
@@ -187,7 +248,9 @@ def main():
     asyncio.set_event_loop(loop)
     load, text, most = os.getloadavg()[0], [], 0
     with tempfile.TemporaryDirectory(prefix="cold-fetch-") as work:
-        for shape in given.shape:
+        if given.behind is not None:
+            text += tables_of_behind(given, loop, work)
+        for shape in given.shape if given.behind is None else []:
             lines = loop.run_until_complete(run(given, shape, Path(work) / shape))
             most = max([most] + [int(line[4]) for line in lines if line[1] == H2C])
             text += ["", f"### {shape}", "", *table(lines)]

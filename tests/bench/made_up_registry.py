@@ -1,5 +1,6 @@
 """Registries of 300 made-up crates, the same to the byte each time, and an upstream that serves one from memory."""
 import asyncio
+import collections
 import gzip
 import hashlib
 import io
@@ -93,20 +94,27 @@ class Upstream:
 
     def __init__(self, registry):
         self.files, self.requests = dict(registry.files()), 0
+        self.asked = collections.Counter()  # by path
 
     async def start(self):
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0, family=socket.AF_INET)
         self.address = "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
-        config = {"dl": f"http://{self.address}/api/v1/crates", "api": None}
-        self.files["index/config.json"] = json.dumps(config).encode()
+        self.be_known_as(self.address)
         return self
+
+    def be_known_as(self, address):
+        """Where clients find the crate files: behind a proxy it is the proxy's address."""
+        config = {"dl": f"http://{address}/api/v1/crates", "api": None}
+        self.files["index/config.json"] = json.dumps(config).encode()
 
     async def _connection(self, reader, writer):
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.requests += 1
-                data = self.files.get(head.split(b" ", 2)[1].decode().lstrip("/"))
+                path = head.split(b" ", 2)[1].decode().lstrip("/")
+                self.asked[path] += 1
+                data = self.files.get(path)
                 status = "404 Not Found" if data is None else "200 OK"
                 data = data or b""
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
