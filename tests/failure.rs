@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use testkit::{
     BuiltCrate, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, Reply, ReservedPort, eventually, git, http,
-    said, text_of,
+    may_mount, misnamed, said, text_of,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -343,6 +345,132 @@ fn commits_that_fail_for_long_make_the_mirror_not_ready_until_they_succeed() {
         reasons(&mirror) == (200, "[]".to_owned())
     });
     assert_eq!(mirror.metric("index_files"), 2);
+}
+
+/// A disk of 64 MiB, which is full but for so much while this is there.
+struct Ballast(PathBuf);
+
+impl Ballast {
+    fn on(mirror: &MirrorProcess, free_bytes: u64) -> Self {
+        let path = mirror.data_dir().join("ballast");
+        let mut file = fs::File::create(&path).unwrap();
+        let piece = [1; 64 << 10];
+        let mut size_bytes = 0;
+        while let Ok(written) = file.write(&piece) {
+            size_bytes += written as u64;
+        }
+        file.set_len(size_bytes.checked_sub(free_bytes).unwrap()).unwrap();
+        Self(path)
+    }
+
+    fn lift(self) {
+        fs::remove_file(self.0).unwrap();
+    }
+}
+
+const DISK_BYTES: u64 = 64 << 20;
+
+fn is_kept(mirror: &MirrorProcess, krate: &BuiltCrate) -> bool {
+    let name = krate.checksum.to_hex();
+    mirror.kept_files().iter().any(|file| file.ends_with(&name))
+}
+
+/// Asks for kept files and their index files for as long as `what` lasts, and for each at least once: all answers are right.
+fn hits_go_on(mirror: &MirrorProcess, kept: &[BuiltCrate], what: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let hits = scope.spawn(|| {
+            let mut hits = 0;
+            for krate in kept.iter().cycle() {
+                if over.load(Relaxed) && hits >= kept.len() {
+                    break;
+                }
+                assert_whole(&get(mirror, &krate.name), krate);
+                let line = mirror.get(&format!("/index/{}", krate.index_path()));
+                assert_eq!(line.text(), format!("{}\n", krate.index_line));
+                hits += 1;
+            }
+        });
+        what();
+        over.store(true, Relaxed);
+        hits.join().unwrap();
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_costs_no_hit_and_heals() {
+    if !may_mount() {
+        eprintln!("skipped: no disk can be mounted here");
+        return;
+    }
+    let upstream = FakeUpstream::start();
+    let kept: Vec<_> = (0..20)
+        .map(|number| publish(&upstream, &format!("kept{number}")))
+        .collect();
+    let [begun, cold] = ["begun", "cold"].map(|name| {
+        let krate = CrateBuilder::new(name, "1.0.0").padding(6 << 20).build();
+        upstream.add(&krate);
+        krate
+    });
+    let mirror = builder()
+        .upstream(&upstream)
+        .disk_bytes(DISK_BYTES)
+        .env("MIRROR_CACHE__MIN_FREE", "0")
+        .start();
+    mirror.keep_all(&kept);
+    let gate = upstream.hold_after(&FakeUpstream::download_path("begun", "1.0.0"), 2 << 20);
+    let client = mirror.exchange("GET", "/api/v1/crates/begun/1.0.0/download", &[], b"");
+    assert!(gate.wait_reached(1, SOON));
+    let ballast = Ballast::on(&mirror, 0);
+    hits_go_on(&mirror, &kept, || {
+        gate.open();
+        let ended = client.finish();
+        assert!(ended.is_err() || ended.is_ok_and(|(reply, _)| !reply.complete || reply.status >= 500));
+        let refused = get(&mirror, "cold");
+        assert!(refused.status >= 500, "{} {}", refused.status, refused.text());
+        assert!(!is_kept(&mirror, &begun) && !is_kept(&mirror, &cold));
+    });
+    assert!(misnamed(&mirror.kept_files()).is_none_or(|wrong| wrong.is_empty()));
+    ballast.lift();
+    // the promise is 10 s; machines that run tests do other things too
+    let healed = eventually(Duration::from_secs(30), || {
+        let had = [&begun, &cold].map(|krate| get(&mirror, &krate.name).body == krate.bytes);
+        (had == [true, true]).then_some(())
+    });
+    assert!(healed.is_some(), "{}", mirror.log());
+    assert!(is_kept(&mirror, &begun) && is_kept(&mirror, &cold));
+    wait_until(&mirror, "they are recorded", || mirror.metric("kept_files") == 22);
+    assert!(!mirror.log().contains("panicked"), "{}", mirror.log());
+}
+
+#[test]
+fn what_is_left_of_a_disk_is_left_to_others() {
+    if !may_mount() {
+        eprintln!("skipped: no disk can be mounted here");
+        return;
+    }
+    let upstream = FakeUpstream::start();
+    let kept: Vec<_> = (0..5)
+        .map(|number| publish(&upstream, &format!("kept{number}")))
+        .collect();
+    let cold = publish(&upstream, "cold");
+    let mirror = builder()
+        .upstream(&upstream)
+        .disk_bytes(DISK_BYTES)
+        .env("MIRROR_CACHE__MIN_FREE", "16MiB")
+        .start();
+    mirror.keep_all(&kept);
+    let ballast = Ballast::on(&mirror, 8 << 20);
+    hits_go_on(&mirror, &kept, || {
+        assert_whole(&get(&mirror, "cold"), &cold);
+        assert!(!is_kept(&mirror, &cold));
+    });
+    ballast.lift();
+    let healed = eventually(Duration::from_secs(30), || {
+        assert_whole(&get(&mirror, "cold"), &cold);
+        is_kept(&mirror, &cold).then_some(())
+    });
+    assert!(healed.is_some(), "{}", mirror.log());
 }
 
 #[test]

@@ -2,78 +2,60 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
 
-use testkit::{BuiltCrate, FakeUpstream, Fault, MirrorProcess, Reply, Times, curl, eventually, said};
+use testkit::{
+    BuiltCrate, Effect, FakeUpstream, Fault, MirrorProcess, NamedFault, Reply, Times, curl, eventually, said,
+};
 
 use super::{LARGE_BYTES, SOON, assert_whole, builder, detail, download, is_kept, publish, start, wait_until};
 
-/// What no client may be given, and what the client after it reads.
+/// What no client may be given, by name, with a word that the client after it reads.
 fn bad() -> Vec<(Fault, &'static str)> {
-    vec![
-        (Fault::Status(500), "500"),
-        (Fault::Status(404), "404"),
+    let named = NamedFault::all()
+        .into_iter()
+        .filter(|named| named.effect == Effect::Refused);
+    let others = [
         (Fault::Status(410), "410"),
-        (Fault::Status(301), "redirects"),
-        (Fault::Status(204), "204"),
-        (Fault::Html200, "checksum"),
-        (Fault::Json403, "403"),
-        (Fault::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), ""),
-        (Fault::Raw(Vec::new()), ""),
-        (Fault::HeaderFlood, ""),
-        (Fault::NotModified, "304"),
-        (Fault::Partial206, "206"),
         (Fault::CutAfter(0), ""),
-        (Fault::CutAfter(700), ""),
         (Fault::CutAfter(250_000), ""),
-        // Without a length a cut looks like an end, so the client for upstream takes none of these, not even whole ones.
-        (Fault::CutWithoutLength(700), "how long it is"),
         (Fault::CutWithoutLength(200_000), "how long it is"),
-        (Fault::CloseDelimited, "how long it is"),
-        (Fault::ChunkedCut, ""),
-        (Fault::WrongBytes, "checksum"),
-        (Fault::ExtraBytes, "checksum"),
-        (Fault::Empty200, "checksum"),
-        (Fault::Endless, "limit"),
-        (Fault::ContentLengthTooLarge, ""),
-        (Fault::ContentLengthTooSmall, ""),
-        (Fault::ContentLengthHuge, ""),
-        (Fault::GzipLie, "content-encoding"),
-        (Fault::GzipEncoded, "content-encoding"),
-        (Fault::GzipBomb(8 << 20), "content-encoding"),
-        (Fault::Reset, ""),
-        (Fault::ResetAfter(700), ""),
         (Fault::ResetAfter(250_000), ""),
-    ]
+    ];
+    named
+        .map(|named| (named.fault, reason(named.name)))
+        .chain(others)
+        .collect()
 }
 
-/// Unusual, and right all the same.
-fn unusual() -> Vec<Fault> {
-    let headers = [
-        ("Set-Cookie", "a=b"),
-        ("Location", "http://127.0.0.1:9/"),
-        ("Content-Disposition", "attachment; filename=\"../../x\""),
-        ("X-Upstream", "secret"),
-        ("Strict-Transport-Security", "max-age=1"),
-    ];
-    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    vec![
-        Fault::Chunked,
-        Fault::ExtraHeaders(headers.to_vec()),
-        Fault::Delay(Duration::from_millis(300)),
-        Fault::Trickle {
-            bytes: 60_000,
-            every: Duration::from_millis(50),
-        },
-    ]
+fn reason(name: &str) -> &'static str {
+    match name {
+        "500 storm" => "500",
+        "404" => "404",
+        "204" => "204",
+        "JSON 403" => "403",
+        "304 unasked" => "304",
+        "206 unasked" | "206 in several parts" => "206",
+        "redirect without a Location" => "redirects",
+        "HTML with 200" | "wrong bytes" | "one bit wrong" | "extra bytes" | "empty 200" => "checksum",
+        // Without a length a cut looks like an end, so the client for upstream takes none of these, not even whole ones.
+        "cut off without a length" | "whole without a length" => "how long it is",
+        "endless" => "limit",
+        "gzip lie" | "gzip unasked" | "gzip bomb" => "content-encoding",
+        _ => "",
+    }
 }
 
 /// A fault that reaches behind the end of a small file would not be one.
 fn bites(fault: &Fault, krate: &BuiltCrate) -> bool {
     let size = krate.bytes.len();
     !matches!(fault, Fault::CutAfter(at) | Fault::CutWithoutLength(at) | Fault::ResetAfter(at) if *at >= size)
+}
+
+fn is_busy(fault: &Fault) -> bool {
+    matches!(fault, Fault::Status(429 | 503) | Fault::StatusWithRetryAfter(..))
 }
 
 struct Case {
@@ -115,7 +97,9 @@ fn meets(mirror: &MirrorProcess, case: &Case) {
     let refusal = eventually(SOON, || whole(mirror, krate));
     let answer = refusal.unwrap_or_else(|| panic!("{shown}: never a whole answer"));
     let detail = detail(&answer);
-    assert_eq!(answer.status, 502, "{shown}: {detail}");
+    // an upstream that is too busy is one to come back to
+    let status = if is_busy(fault) { 503 } else { 502 };
+    assert_eq!(answer.status, status, "{shown}: {detail}");
     assert!(
         detail.contains(&format!("{} 1.0.0", krate.name)) && detail.contains(reason),
         "{shown}: {detail}"
@@ -200,7 +184,10 @@ fn a_waiter_who_got_the_first_bytes_is_cut_off_and_not_finished() {
 #[test]
 fn unusual_answers_are_taken_and_no_header_of_upstream_is_passed_on() {
     let upstream = FakeUpstream::start();
-    let cases = cases(&upstream, unusual().into_iter().map(|fault| (fault, "")).collect());
+    let unusual = NamedFault::all()
+        .into_iter()
+        .filter(|named| named.effect == Effect::Unusual);
+    let cases = cases(&upstream, unusual.map(|named| (named.fault, "")).collect());
     let mirror = start(&upstream);
     let replies = cases
         .iter()
@@ -278,6 +265,57 @@ fn a_stalled_body_goes_on_where_it_stopped_once_upstream_is_itself_again() {
     upstream.clear_faults();
     assert_whole(&client.finish().unwrap().0, &krate);
     assert!(upstream.wait_for(|log| log.iter().filter(|asked| asked.path == path).count() == 2, SOON));
+}
+
+/// 503 while nothing has come, a cut where something has.
+fn is_ended(mirror: &MirrorProcess, case: &Case) {
+    let shown = format!("{:.40?} with {}", case.fault, case.krate.name);
+    let (reply, timing) = mirror.get_timed(&download(&case.krate.name, "1.0.0"));
+    match reply.status {
+        503 => assert!(reply.header("retry-after").is_some(), "{shown}"),
+        status => assert_eq!((status, reply.complete), (200, false), "{shown}"),
+    }
+    // the head after 20 s at the latest, and three attempts of 30 s
+    assert!(timing.head < SOON, "{shown}: {timing:?}");
+    assert!(timing.total < 2 * SOON, "{shown}: {timing:?}");
+}
+
+#[test]
+fn what_never_comes_to_an_end_is_ended_by_the_mirror() {
+    let upstream = FakeUpstream::start();
+    let stalls = NamedFault::all()
+        .into_iter()
+        .filter(|named| named.effect == Effect::Stalls);
+    let cases = cases(&upstream, stalls.map(|named| (named.fault, "")).collect());
+    let mirror = start(&upstream);
+    thread::scope(|scope| {
+        for case in &cases {
+            scope.spawn(|| is_ended(&mirror, case));
+        }
+    });
+    assert!(mirror.kept_files().is_empty());
+    upstream.clear_faults();
+    wait_until("all heal", || {
+        let is_right = |case: &Case| whole(&mirror, &case.krate).is_some_and(|reply| reply.body == case.krate.bytes);
+        cases.iter().all(is_right)
+    });
+}
+
+/// What the documents say of faults is about these and no others.
+#[test]
+fn every_fault_has_its_line_in_the_documents() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/RELIABILITY.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let section = text
+        .split("\n## ")
+        .find(|section| section.starts_with("What upstream can do"))
+        .unwrap();
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let told: Vec<&str> = rows.map(|(name, _)| name).filter(|name| *name != "fault").collect();
+    let played: Vec<&str> = NamedFault::all().iter().map(|named| named.name).collect();
+    assert_eq!(told, played);
 }
 
 /// What an old proxy sends; the body of its answer ends with a length or with the connection.

@@ -91,6 +91,7 @@ fn heads() -> Vec<(&'static str, Fault)> {
         ),
         ("header flood", Fault::HeaderFlood),
         ("endless head", Fault::EndlessHead),
+        ("interim answers", Fault::Interim(3)),
     ]
 }
 
@@ -139,7 +140,6 @@ fn unusual() -> Vec<(&'static str, Fault)> {
             "headers that are not for clients",
             Fault::ExtraHeaders(headers.to_vec()),
         ),
-        ("interim answers", Fault::Interim(3)),
         ("second answer behind the first", Fault::SecondAnswer),
         ("slow head", Fault::SlowHead(Duration::from_millis(1))),
         ("late", Fault::Delay(Duration::from_millis(300))),
