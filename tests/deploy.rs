@@ -289,6 +289,11 @@ fn commands_and_flags_are_those_of_the_binary() {
         "config",
         "sync",
         "verify",
+        "prefetch",
+        "check",
+        "pin",
+        "unpin",
+        "pins",
     ] {
         assert!(
             tried.contains(command),

@@ -2,22 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use download_cache::{DownloadCache, Event};
-use h2c_upgrade::Connections;
+use h2c_upgrade::{Connections, Limits};
 use index_sync::{FollowConfig, Index, Repository, RepositoryLimits, SparseUpstream};
 use metadata_db::{DecisionsDb, MetadataDb};
 use registry::Checksum;
 use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
-use crate::commands::SyncProgress;
+use crate::budget::Budget;
+use crate::commands::{Job, SyncProgress};
 use crate::data_dir::DataDir;
 use crate::error::chain;
+use crate::fetch_log::FetchBook;
 use crate::free_space::free_bytes;
 use crate::git_clones::GitClones;
+use crate::open_files::connections_that_fit;
+use crate::scrubber::Scrubbed;
 use crate::settings::{Follow, Mode, Settings};
 use crate::statistics::{Counts, Statistics};
 
@@ -42,8 +46,12 @@ pub struct Appliance {
     pub cache: DownloadCache,
     /// What is known of the kept files.
     pub metadata: Arc<MetadataDb>,
+    /// What nobody can derive again: pins, removals, holds.
+    pub decisions: Arc<DecisionsDb>,
     /// Counters.
     pub statistics: Arc<Statistics>,
+    /// Who fetched what, if that is remembered.
+    pub fetches: Option<FetchBook>,
     /// The way upstream.
     pub upstream: UpstreamHttp,
     /// The token for upstream's own hosts.
@@ -54,11 +62,34 @@ pub struct Appliance {
     pub git_clones: GitClones,
     /// Memory for requests of git clients, in KiB.
     pub git_requests_kib: Arc<Semaphore>,
+    /// How a prefetch by command goes.
+    pub prefetch_job: Job,
+    /// How a verify by command goes.
+    pub verify_job: Job,
+    /// What keeps the crate files within their budget.
+    pub budget: Budget,
+    /// What the scrubber has done.
+    pub scrubbed: Scrubbed,
     sync_progress: Mutex<SyncProgress>,
+    reconciling: Mutex<()>,
     /// Memory for pages that are being sent, in KiB: what clients that do not read them can hold.
     pub pages_kib: Arc<Semaphore>,
     data_dir: DataDir,
     stopping: AtomicBool,
+}
+
+/// While this is there, upstream hears how to reach the operator.
+#[derive(Debug)]
+pub struct NamedContact<'a>(&'a Appliance);
+
+impl Drop for NamedContact<'_> {
+    fn drop(&mut self) {
+        let agent = user_agent(&self.0.settings, None);
+        self.0
+            .upstream
+            .set_user_agent(&agent)
+            .expect("the client was started with it");
+    }
 }
 
 impl std::fmt::Debug for Appliance {
@@ -77,13 +108,15 @@ impl Appliance {
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, StartError> {
         let path = data_dir.path().to_owned();
-        // one that is fresh or was damaged is filled again by `recorder::reconcile`
+        // one that is fresh or damaged is filled again by `reconcile::look_through`
         let metadata = Arc::new(MetadataDb::open(&path.join("mirror.db"))?.db);
         let decisions = Arc::new(DecisionsDb::open(&path.join("decisions.db"))?);
         let upstream = upstream_client(&settings)?;
         let token = settings.upstream.token.as_deref().map(Token::new).transpose()?;
         let cache = open_cache(&settings, &path, upstream.clone(), events)?;
         let statistics = Arc::new(Statistics::default());
+        let days = settings.fetch_log_days;
+        let fetches = (days > 0).then(|| FetchBook::open(&path, days)).transpose()?;
         let mut repository = Repository::open(&path.join("index.git"), RepositoryLimits::default())?;
         repository.keep_pack_log(&path.join("pack-log"), settings.git.old_tips)?;
         let known = kept_or_served(cache.clone(), Arc::clone(&metadata), Arc::clone(&statistics));
@@ -91,7 +124,7 @@ impl Appliance {
             index_config(&settings),
             repository,
             Arc::clone(&metadata),
-            decisions,
+            Arc::clone(&decisions),
             settings.upstream.sparse.is_some().then(|| upstream.clone()),
             known,
         )?;
@@ -102,13 +135,20 @@ impl Appliance {
             index,
             cache,
             metadata,
+            decisions,
             statistics,
+            fetches,
             upstream,
             token,
-            connections: Arc::default(),
+            connections: Arc::new(Connections::new(connection_limits(&settings))),
             git_clones: GitClones::new(settings.git.clones_at_once),
             git_requests_kib: Arc::new(Semaphore::new(GIT_REQUESTS_KIB)),
+            prefetch_job: Job::default(),
+            verify_job: Job::default(),
+            budget: Budget::default(),
+            scrubbed: Scrubbed::default(),
             sync_progress: Mutex::default(),
+            reconciling: Mutex::default(),
             pages_kib: Arc::new(Semaphore::new(PAGES_KIB)),
             data_dir,
             stopping: AtomicBool::new(false),
@@ -116,11 +156,24 @@ impl Appliance {
         })
     }
 
+    /// Tells upstream how to reach the operator, until what is returned is dropped.
+    pub fn name_contact(&self, contact: &str) -> Result<NamedContact<'_>, upstream_http::Error> {
+        self.upstream
+            .set_user_agent(&user_agent(&self.settings, Some(contact)))?;
+        Ok(NamedContact(self))
+    }
+
     /// What a sync by command has come to.
     pub fn sync_progress(&self) -> MutexGuard<'_, SyncProgress> {
         self.sync_progress
             .lock()
             .expect("nothing panics while it holds this lock")
+    }
+
+    /// Held by who makes the metadata agree with the disk.
+    pub fn reconciling(&self) -> MutexGuard<'_, ()> {
+        // there is nothing behind the lock that a panic could leave half done
+        self.reconciling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The address in the published git index: `public_url`, else where it listens.
@@ -171,7 +224,10 @@ impl Appliance {
             trouble.push("its data directory was moved or replaced: restart it".to_owned());
         }
         trouble.extend(self.index_trouble());
-        if let Err(error) = self.metadata.totals() {
+        if self.metadata.is_given_up() {
+            trouble
+                .push("its metadata database is damaged again and again: look at the disk, and restart it".to_owned());
+        } else if let Err(error) = self.metadata.totals() {
             trouble.push(format!("the metadata database cannot be read: {error}"));
         }
         trouble
@@ -209,6 +265,11 @@ impl Appliance {
         self.statistics.flush(&self.metadata, self.counts())
     }
 
+    /// Writes who fetched what into its log. Blocks.
+    pub fn flush_fetches(&self) -> Result<(), metadata_db::Error> {
+        self.fetches.as_ref().map_or(Ok(()), FetchBook::flush)
+    }
+
     fn counts(&self) -> Counts {
         let (statistics, cache, index) = (&self.statistics, self.cache.stats(), self.index.status());
         Counts::from([
@@ -237,6 +298,22 @@ impl Appliance {
         if let Err(error) = self.flush_statistics().and_then(|()| self.metadata.checkpoint()) {
             log::warn!("statistics could not be written: {error}");
         }
+        if let Err(error) = self.flush_fetches() {
+            log::error!("the last fetches could not be logged: {error}");
+        }
+    }
+}
+
+fn connection_limits(settings: &Settings) -> Limits {
+    let fit = connections_that_fit();
+    let proxies = settings.trusted_proxies.clone();
+    Limits {
+        connections: settings
+            .limits
+            .connections
+            .map_or(fit, |connections| connections as u64),
+        per_client: settings.limits.connections_per_client as u64,
+        exempt: Box::new(move |peer| proxies.trusts(peer)),
     }
 }
 
@@ -254,13 +331,16 @@ pub fn upstream_client(settings: &Settings) -> Result<UpstreamHttp, StartError> 
     Ok(UpstreamHttp::start(client_config(settings))?)
 }
 
+/// Who asks, and how to reach the operator as far as it is known.
+fn user_agent(settings: &Settings, contact: Option<&str>) -> String {
+    let url = settings.public_url.as_ref();
+    let site = url.map_or_else(|| "an unnamed mirror of crates.io".to_owned(), |url| format!("+{url}"));
+    let contact = contact.map(|contact| format!("; {contact}")).unwrap_or_default();
+    format!("mirror/{} ({site}{contact})", env!("CARGO_PKG_VERSION"))
+}
+
 fn client_config(settings: &Settings) -> upstream_http::Config {
-    let contact = settings
-        .public_url
-        .as_ref()
-        .map_or_else(|| "an unnamed mirror of crates.io".to_owned(), |url| format!("+{url}"));
-    let agent = format!("mirror/{} ({contact})", env!("CARGO_PKG_VERSION"));
-    let mut config = upstream_http::Config::new(agent);
+    let mut config = upstream_http::Config::new(user_agent(settings, None));
     config.ca_file = settings.upstream.ca_file.clone();
     config.proxy = ProxyConfig {
         setting: settings.upstream.proxy.clone(),
@@ -311,6 +391,7 @@ fn open_cache(
     config.max_file_bytes = settings.max_file_bytes;
     config.min_free_bytes = settings.min_free_bytes;
     config.free_bytes = Arc::new(|path: &Path| free_bytes(path));
+    config.memory_bytes = settings.cache.memory_bytes;
     // a receiver that is gone means that the mirror is ending: the next start adopts the file
     Ok(DownloadCache::open(config, upstream, move |event| {
         drop(events.send(event))

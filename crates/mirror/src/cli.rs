@@ -1,10 +1,14 @@
 //! The command line: what there is to say, and nothing of what it does.
 
+mod naming;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::settings::Mode;
+
+pub use naming::{Named, PrefetchArgs};
 
 /// One binary that stands in for crates.io.
 #[derive(Debug, Parser)]
@@ -50,6 +54,9 @@ pub struct Flags {
     /// When the whole index is followed: when-wanted, always or never
     #[arg(long, global = true, value_name = "WHEN")]
     pub follow: Option<String>,
+    /// How much is kept of crate files, such as 20GB: least recently used ones go first [default: no limit]
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub cache_max_size: Option<String>,
     /// What is logged, such as info or mirror=debug
     #[arg(long, global = true, value_name = "FILTER")]
     pub log: Option<String>,
@@ -72,6 +79,7 @@ impl Flags {
             ("upstream.sparse", "--upstream-sparse", &self.upstream_sparse),
             ("upstream.git", "--upstream-git", &self.upstream_git),
             ("index.follow", "--follow", &self.follow),
+            ("cache.max_size", "--cache-max-size", &self.cache_max_size),
             ("log", "--log", &self.log),
         ];
         let mut given: Vec<_> = plain
@@ -94,13 +102,19 @@ pub enum Command {
     /// Bring the whole index up to date once, from upstream's git repository
     #[command(after_help = "Example: mirror sync")]
     Sync,
-    /// Check what is published against where it came from
-    #[command(after_help = "Example: mirror verify --against-upstream")]
+    /// Hash all that is kept again, and name what is bad or missing
+    #[command(after_help = "Example: mirror verify --repair")]
     Verify {
-        /// Name every index file in which the published index differs from the upstream commit it names
-        #[arg(long, required = true)]
+        /// Fetch again what is bad or missing
+        #[arg(long)]
+        repair: bool,
+        /// Instead: name every index file in which the published index differs from the upstream commit it names
+        #[arg(long, conflicts_with = "repair")]
         against_upstream: bool,
     },
+    /// Shrink what is kept to cache.max_size now: what was not used for the longest time goes first
+    #[command(after_help = "Example: mirror prune")]
+    Prune,
     /// Show the settings in force, or what clients need
     #[command(
         subcommand,
@@ -138,6 +152,67 @@ pub enum Command {
         /// The crate
         name: String,
     },
+    /// List what upstream removed or changed, what was decided about it, and what can be
+    #[command(after_help = "Example: mirror removed")]
+    Removed {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go on serving what upstream removed, or with the checksum that it changed
+    #[command(after_help = "Example: mirror keep serde@1.0.0")]
+    Keep {
+        /// The crate, with @VERSION for one version
+        what: String,
+    },
+    /// Take upstream's word: a changed checksum, a removal that is held, an end of what was kept
+    #[command(after_help = "Example: mirror accept serde@1.0.0")]
+    Accept {
+        /// The crate, with @VERSION for one version
+        what: String,
+    },
+    /// Say which clients fetched a crate, or one version of it, if `cache.fetch_log_days` has that logged
+    #[command(after_help = "Example: mirror who serde@1.0.0")]
+    Who {
+        /// The crate, with @VERSION for one version
+        what: String,
+    },
+    /// Fetch crate files ahead of need; without any flag those that could not be fetched before
+    #[command(
+        after_help = "Example: mirror prefetch --lockfile Cargo.lock --crate ripgrep --crate 'serde@^1.0.200' --with-deps"
+    )]
+    Prefetch(PrefetchArgs),
+    /// Say whether what a lockfile names would build with upstream gone; exits with 1 if not
+    #[command(after_help = "Example: mirror check --lockfile Cargo.lock --json")]
+    Check {
+        /// The lockfile; may be repeated
+        #[arg(long, required = true, value_name = "Cargo.lock")]
+        lockfile: Vec<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a named set of crate files, whatever the budget of the cache; in place of what the name stood for before
+    #[command(after_help = "Example: mirror pin office --lockfile Cargo.lock --crate 'serde@^1'")]
+    #[command(group(clap::ArgGroup::new("what").args(["lockfile", "krate", "list"]).required(true).multiple(true)))]
+    Pin {
+        /// What the set is called
+        #[arg(value_parser = naming::pin_name)]
+        name: String,
+        /// What is in it
+        #[command(flatten)]
+        named: Named,
+    },
+    /// Let a named set go: its crate files become like all others
+    #[command(after_help = "Example: mirror unpin office")]
+    Unpin {
+        /// What the set is called
+        #[arg(value_parser = naming::pin_name)]
+        name: String,
+    },
+    /// List the named sets of crate files that are kept whatever the budget
+    #[command(after_help = "Example: mirror pins")]
+    Pins,
     /// Forget the kept files of a crate, or of one version of it
     #[command(after_help = "Example: mirror evict serde@1.0.0")]
     Evict {

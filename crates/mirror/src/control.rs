@@ -8,10 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use registry::{CrateName, CrateVersion};
+use selection::Selected;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
-use crate::appliance::{Appliance, control_socket};
+use crate::appliance::{Appliance, StartError, control_socket};
+use crate::commands::{Word, carry_out_pins, checked, decide, removed_text};
+use crate::error::chain;
+use crate::prefetch::Wish;
+use crate::selected::Named;
 use crate::settings::Mode;
 
 /// What a command asks of the server.
@@ -36,8 +41,71 @@ pub enum Request {
         /// The crate.
         name: CrateName,
     },
+    /// What upstream changed its mind about.
+    Removed {
+        /// As JSON.
+        json: bool,
+    },
+    /// What the operator says to that.
+    Decide {
+        /// The word.
+        word: Word,
+        /// The crate.
+        name: CrateName,
+        /// Only this version.
+        version: Option<CrateVersion>,
+    },
+    /// Begin to fetch crate files ahead of need, unless that is under way.
+    Prefetch {
+        /// Which.
+        wish: Wish,
+    },
+    /// How that goes.
+    PrefetchProgress,
+    /// Whether crate files are here.
+    Check {
+        /// Which.
+        crates: Vec<Selected>,
+        /// What is not looked for.
+        elsewhere: Vec<String>,
+        /// As JSON.
+        json: bool,
+    },
+    /// Make these the files of a pin.
+    Pin {
+        /// Its name.
+        name: String,
+        /// Which.
+        named: Named,
+    },
+    /// Delete a pin.
+    Unpin {
+        /// Its name.
+        name: String,
+    },
+    /// The pins.
+    Pins,
     /// Forget kept files.
     Evict {
+        /// The crate.
+        name: CrateName,
+        /// Only this version.
+        version: Option<CrateVersion>,
+    },
+    /// Begin to hash all that is kept, unless that is under way.
+    Verify {
+        /// Fetch again what is bad or missing.
+        repair: bool,
+    },
+    /// How that goes.
+    VerifyProgress,
+    /// Evict what is beyond the budget.
+    Prune {
+        /// The budget, if the command has one.
+        max_bytes: Option<u64>,
+    },
+    /// Who fetched a crate.
+    Who {
         /// The crate.
         name: CrateName,
         /// Only this version.
@@ -52,6 +120,9 @@ pub struct Reply {
     pub ok: bool,
     /// What to tell the user.
     pub message: String,
+    /// What goes to standard output even if it did not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 impl Reply {
@@ -60,7 +131,13 @@ impl Reply {
         Self {
             ok: true,
             message: message.into(),
+            report: None,
         }
+    }
+
+    /// What came of it.
+    pub fn of(outcome: Result<String, index_sync::Error>) -> Self {
+        outcome.map_or_else(|error| Self::failed(chain(&error)), Self::ok)
     }
 
     /// It did not.
@@ -68,12 +145,21 @@ impl Reply {
         Self {
             ok: false,
             message: message.into(),
+            report: None,
+        }
+    }
+
+    /// With lines for standard output.
+    pub fn with_report(self, report: String) -> Self {
+        Self {
+            report: Some(report),
+            ..self
         }
     }
 }
 
-/// Longer requests are refused.
-const MAX_REQUEST_BYTES: u64 = 4096;
+/// Longer requests are refused. A lockfile has some hundred bytes for each crate.
+const MAX_REQUEST_BYTES: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Listens until the runtime ends. The socket is removed by whoever holds the returned guard.
@@ -150,8 +236,30 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::SyncProgress => crate::maintenance::sync_progress(appliance),
         Request::VerifyAgainstUpstream => crate::maintenance::verify_against_upstream(Arc::clone(appliance)).await,
         Request::Refresh { name } => crate::maintenance::refresh(appliance, &name).await,
+        Request::Removed { json } => Reply::of(removed_text(&appliance.index, json).await),
+        Request::Decide { word, name, version } => {
+            Reply::of(decide(&appliance.index, word, &name, version.as_ref()).await)
+        }
+        Request::Prefetch { wish } => crate::maintenance::prefetch(appliance, wish),
+        Request::PrefetchProgress => appliance.prefetch_job.tell(),
+        Request::Check {
+            crates,
+            elsewhere,
+            json,
+        } => or_failed(checked(appliance, crates, &elsewhere, json).await),
+        request @ (Request::Pin { .. } | Request::Unpin { .. } | Request::Pins) => {
+            or_failed(carry_out_pins(appliance, request).await)
+        }
         Request::Evict { name, version } => crate::maintenance::evict(Arc::clone(appliance), name, version).await,
+        Request::Verify { repair } => crate::maintenance::verify(appliance, repair),
+        Request::VerifyProgress => appliance.verify_job.tell(),
+        Request::Prune { max_bytes } => crate::maintenance::prune(Arc::clone(appliance), max_bytes).await,
+        Request::Who { name, version } => crate::maintenance::who(Arc::clone(appliance), name, version).await,
     }
+}
+
+fn or_failed(reply: Result<Reply, StartError>) -> Reply {
+    reply.unwrap_or_else(|error| Reply::failed(chain(&*error)))
 }
 
 /// Asks the server that runs on `data_dir`. `None`: no server runs there.

@@ -7,10 +7,11 @@ use metadata_db::{DecisionsDb, MetadataDb};
 use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};
 
 use crate::appliance::{Appliance, StartError};
-use crate::commands::{differences_text, synced_text};
+use crate::commands::{NO_BUDGET, differences_text, synced_text, verify_reply};
 use crate::control::Reply;
 use crate::data_dir::DataDir;
 use crate::error::chain;
+use crate::prefetch::Wish;
 
 /// Begins a round of following upstream's git repository, in the background.
 pub fn sync(appliance: &Arc<Appliance>) -> Reply {
@@ -41,6 +42,46 @@ pub fn sync_progress(appliance: &Appliance) -> Reply {
     appliance.sync_progress().tell(status.as_ref())
 }
 
+/// Begins to fetch crate files ahead of need, in the background. It ends when nobody asks any more how it goes.
+pub fn prefetch(appliance: &Arc<Appliance>, wish: Wish) -> Reply {
+    if !appliance.prefetch_job.begin() {
+        return Reply::failed("another prefetch is under way in the running server");
+    }
+    let own = Arc::clone(appliance);
+    tokio::spawn(async move {
+        let reply = crate::prefetch::prefetch(&own, wish, &own.prefetch_job).await;
+        own.prefetch_job.end(reply);
+    });
+    Reply::ok("begun")
+}
+
+/// Begins to hash all that is kept, in the background.
+pub fn verify(appliance: &Arc<Appliance>, repair: bool) -> Reply {
+    if !appliance.verify_job.begin() {
+        return Reply::failed("another verify is under way in the running server");
+    }
+    let own = Arc::clone(appliance);
+    tokio::spawn(async move {
+        let verified = crate::verify::verify(&own, repair, |words| own.verify_job.say(words)).await;
+        let reply = verified.map_or_else(|error| Reply::failed(chain(&*error)), verify_reply);
+        own.verify_job.end(reply);
+    });
+    Reply::ok("begun")
+}
+
+/// Evicts what is beyond the budget: the command's, else the one in force.
+pub async fn prune(appliance: Arc<Appliance>, max_bytes: Option<u64>) -> Reply {
+    let Some(max_bytes) = max_bytes.or(appliance.settings.cache.max_bytes) else {
+        return Reply::failed(NO_BUDGET);
+    };
+    let pruning = tokio::task::spawn_blocking(move || crate::budget::prune(&appliance, max_bytes));
+    match pruning.await {
+        Ok(Ok(pruned)) => Reply::ok(pruned.to_string()),
+        Ok(Err(error)) => Reply::failed(chain(&*error)),
+        Err(_) => Reply::failed("the eviction was abandoned"),
+    }
+}
+
 /// Where the published index differs from the upstream commit that it has come to.
 pub async fn verify_against_upstream(appliance: Arc<Appliance>) -> Reply {
     match tokio::task::spawn_blocking(move || differences_text(&appliance)).await {
@@ -60,6 +101,19 @@ pub async fn refresh(appliance: &Appliance, name: &CrateName) -> Reply {
         }
         Ok(None) => Reply::failed(format!("{name}: upstream has no such crate")),
         Err(error) => Reply::failed(format!("{name}: {}", chain(&error))),
+    }
+}
+
+/// Who fetched a crate, by the log with what is not written down yet.
+pub async fn who(appliance: Arc<Appliance>, name: CrateName, version: Option<CrateVersion>) -> Reply {
+    let looking = tokio::task::spawn_blocking(move || {
+        let book = appliance.fetches.as_ref();
+        crate::fetch_log::who(appliance.data_dir(), book, &name, version.as_ref())
+    });
+    match looking.await {
+        Ok(Ok(text)) => Reply::ok(text),
+        Ok(Err(error)) => Reply::failed(chain(&*error)),
+        Err(_) => Reply::failed("looking it up was abandoned"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::PathBuf,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -62,9 +62,27 @@ impl Config {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: Config,
+    /// That of the settings, until another one is set.
+    pub user_agent: RwLock<String>,
     pub trust: Arc<Trust>,
     pub proxies: Proxies,
     pub tls: Tls,
+}
+
+impl Shared {
+    pub(crate) fn user_agent(&self) -> String {
+        self.user_agent.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn check_user_agent(user_agent: &str) -> Result<(), Error> {
+    if user_agent.is_empty() || !user_agent.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Err(Error::InvalidHeader {
+            name: "user-agent".to_owned(),
+            reason: "must be printable ASCII",
+        });
+    }
+    Ok(())
 }
 
 enum Job {
@@ -86,16 +104,12 @@ impl UpstreamHttp {
     /// # Errors
     /// A setting that cannot be used, or no thread. Missing root certificates are logged, and an error for each https request.
     pub fn start(config: Config) -> Result<Self, Error> {
-        if config.user_agent.is_empty() || !config.user_agent.bytes().all(|b| matches!(b, b' '..=b'~')) {
-            return Err(Error::InvalidHeader {
-                name: "user-agent".to_owned(),
-                reason: "must be printable ASCII",
-            });
-        }
+        check_user_agent(&config.user_agent)?;
         let shared = Arc::new(Shared {
             trust: Arc::default(),
             proxies: Proxies::new(&config.proxy)?,
             tls: Tls::load(config.ca_file.as_deref())?,
+            user_agent: RwLock::new(config.user_agent.clone()),
             config,
         });
         let (jobs, inbox) = mpsc::unbounded_channel();
@@ -114,6 +128,16 @@ impl UpstreamHttp {
     /// Lets a configured host have private addresses, and gets it the token if one is given. May be repeated; what was once given stays.
     pub fn trust(&self, authority: Authority, with_token: Option<Token>) {
         self.shared.trust.add(authority, with_token);
+    }
+
+    /// Says something else in the `User-Agent` of every request from now on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHeader`] for what is not printable ASCII.
+    pub fn set_user_agent(&self, user_agent: &str) -> Result<(), Error> {
+        check_user_agent(user_agent)?;
+        user_agent.clone_into(&mut self.shared.user_agent.write().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 
     /// Asks, follows redirects, and returns once the head of the last response is there. Dropping the future cancels the request.
@@ -149,7 +173,7 @@ impl UpstreamHttp {
     /// What this client was set up with.
     pub fn describe(&self) -> Description {
         Description {
-            user_agent: self.shared.config.user_agent.clone(),
+            user_agent: self.shared.user_agent(),
             roots: self.shared.tls.roots.clone(),
             http2: self.shared.config.http2,
         }

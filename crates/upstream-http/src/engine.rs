@@ -213,7 +213,7 @@ impl Engine {
         let mut ask = client
             .get(target(url, &attempt.route, how.http1)?)
             .insert_header((header::HOST, url.host_header()))
-            .insert_header((header::USER_AGENT, self.shared.config.user_agent.as_str()))
+            .insert_header((header::USER_AGENT, self.shared.user_agent()))
             .insert_header((header::ACCEPT_ENCODING, "identity"));
         for (name, value) in request.checked_headers()? {
             ask = ask.append_header((name, value));

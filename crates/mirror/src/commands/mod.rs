@@ -1,16 +1,34 @@
 //! One file per command.
 
+mod check;
+mod decisions;
 mod doctor;
+mod named;
+mod own_appliance;
+mod pins;
+mod prefetch;
+mod progress;
+mod prune;
 mod remote;
 mod search;
 mod serve;
 mod sync;
+mod verify;
 
+pub use check::checked;
+pub use decisions::{Dispute, Word, decide, disputes, removed_text};
+pub use pins::carry_out_pins;
+pub use progress::Job;
+pub use prune::NO_BUDGET;
 pub use sync::{SyncProgress, differences_text, synced_text, words};
+pub use verify::reply as verify_reply;
+
+use named::{by_lockfiles, lockfile};
 
 use crate::appliance::StartError;
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::client_config::{client_config, git_client_config, older_client_config};
+use crate::control::Reply;
 use crate::settings::{Settings, show};
 
 /// How a command ended: `Ok(true)` is success, `Ok(false)` a failure that was reported already.
@@ -33,13 +51,43 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
             })
         }
         Command::Sync => sync::sync(settings),
-        Command::Verify { .. } => sync::verify_against_upstream(settings),
+        Command::Verify {
+            against_upstream: true, ..
+        } => sync::verify_against_upstream(settings),
+        Command::Verify { repair, .. } => verify::verify(settings, *repair),
+        Command::Prune => prune::prune(settings),
         Command::Doctor => doctor::doctor(settings),
         Command::Healthcheck => remote::healthcheck(&settings),
         Command::Mode { mode } => remote::mode(&settings, *mode),
         Command::Search { query, limit, json } => search::search(&settings, &query.join(" "), *limit, *json),
         Command::Refresh { name } => remote::refresh(&settings, name),
+        Command::Removed { json } => decisions::removed(settings, *json),
+        Command::Keep { what } => decisions::by_command(settings, Word::Keep, what),
+        Command::Accept { what } => decisions::by_command(settings, Word::Accept, what),
+        Command::Who { what } => remote::who(&settings, what),
+        Command::Prefetch(args) => prefetch::prefetch(settings, args),
+        Command::Check { lockfile, json } => check::check(settings, lockfile, *json),
+        Command::Pin { name, named } => pins::pin(settings, name, named),
+        Command::Unpin { name } => pins::unpin(settings, name),
+        Command::Pins => pins::pins(settings),
         Command::Evict { what } => remote::evict(&settings, what),
+    }
+}
+
+/// What work came to: its report on standard output, and why it failed on standard error.
+fn finish(reply: &Reply) -> Ended {
+    for text in [&reply.report, &Some(reply.message.clone()).filter(|_| reply.ok)]
+        .into_iter()
+        .flatten()
+    {
+        if !text.is_empty() {
+            say(&format!("{text}\n"))?;
+        }
+    }
+    if reply.ok {
+        Ok(true)
+    } else {
+        Err(reply.message.clone().into())
     }
 }
 

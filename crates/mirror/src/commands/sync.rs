@@ -1,22 +1,19 @@
 //! `mirror sync` and `mirror verify --against-upstream`: by the running server, or here if none runs.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use index_sync::{Difference, FollowPhase, FollowStatus};
-use registry::mirror_config;
-use tokio::sync::mpsc;
 
+use super::own_appliance::with_own_appliance;
+use super::progress::Bar;
 use super::{Ended, say};
 use crate::appliance::{Appliance, StartError};
 use crate::control::{Reply, Request, ask};
-use crate::data_dir::{DataDir, check_format};
+use crate::data_dir::check_format;
 use crate::error::chain;
-use crate::settings::{Follow, Settings};
+use crate::settings::Settings;
 
-/// Plain lines of progress come so often.
-const PLAIN_LINES: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 
 /// One round, with a progress bar; ends by saying how many crate files are kept.
@@ -26,7 +23,7 @@ pub fn sync(settings: Settings) -> Ended {
     let done = match ask(&settings.data_dir, &Request::Sync)? {
         Some(started) if !started.ok => return Err(started.message.into()),
         Some(_) => followed(&settings, &mut bar)?,
-        None => with_own_appliance(settings, async |appliance: &Appliance| {
+        None => with_own_appliance(settings, async |appliance: &Arc<Appliance>| {
             let synced = appliance.index.sync_once(|status| bar.show(&words(status))).await;
             synced_text(appliance, &synced?)
         })?,
@@ -38,7 +35,7 @@ pub fn sync(settings: Settings) -> Ended {
 /// Waits for the server's round and shows how it goes.
 fn followed(settings: &Settings, bar: &mut Bar) -> Result<String, StartError> {
     loop {
-        let Some(Reply { ok, message }) = ask(&settings.data_dir, &Request::SyncProgress)? else {
+        let Some(Reply { ok, message, .. }) = ask(&settings.data_dir, &Request::SyncProgress)? else {
             return Err("the server ended before the sync did".into());
         };
         match message.strip_prefix("… ") {
@@ -76,7 +73,7 @@ pub fn verify_against_upstream(settings: Settings) -> Ended {
     let text = match ask(&settings.data_dir, &Request::VerifyAgainstUpstream)? {
         Some(reply) if reply.ok => reply.message,
         Some(reply) => return Err(reply.message.into()),
-        None => with_own_appliance(settings, async |appliance: &Appliance| differences_text(appliance))?,
+        None => with_own_appliance(settings, async |appliance: &Arc<Appliance>| differences_text(appliance))?,
     };
     say(&format!("{text}\n"))
 }
@@ -101,79 +98,6 @@ fn in_words(difference: &Difference) -> String {
         (None, Some(published)) => format!("upstream does not have it, published is {published}"),
         (None, None) => "neither has it".to_owned(),
     }
-}
-
-fn with_own_appliance<T>(
-    settings: Settings,
-    work: impl AsyncFnOnce(&Appliance) -> Result<T, StartError>,
-) -> Result<T, StartError> {
-    // rounds of its own would come on top of the one that was asked for
-    let settings = Settings {
-        follow: Follow::Never,
-        ..settings
-    };
-    let named_by = settings.layers.get("data_dir").source.to_string();
-    let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (events, _) = mpsc::unbounded_channel();
-        let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
-        // a directory that was served before names its own address already
-        if appliance.index.tree().tip()?.is_none() {
-            appliance
-                .index
-                .publish_config_json(mirror_config(&appliance.git_base_url()));
-        }
-        let done = work(&appliance).await;
-        appliance.stop(Duration::from_secs(1)).await;
-        done
-    })
-}
-
-/// One line that is written over on a terminal, and lines now and then elsewhere.
-struct Bar {
-    terminal: bool,
-    shown: Option<(Instant, String)>,
-}
-
-impl Bar {
-    fn new() -> Self {
-        Self {
-            terminal: std::io::stderr().is_terminal(),
-            shown: None,
-        }
-    }
-
-    fn show(&mut self, words: &str) {
-        let due = match &self.shown {
-            None => true,
-            Some((at, before)) => before != words && (self.terminal || at.elapsed() >= PLAIN_LINES),
-        };
-        if due {
-            let line = if self.terminal {
-                format!("\r\x1b[K{words}")
-            } else {
-                format!("{words}\n")
-            };
-            write_to_stderr(&line);
-            self.shown = Some((Instant::now(), words.to_owned()));
-        }
-    }
-
-    fn clear(&self) {
-        if self.terminal && self.shown.is_some() {
-            write_to_stderr("\r\x1b[K");
-        }
-    }
-}
-
-fn write_to_stderr(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stderr().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// What a sync by the server has come to, for whoever asks by command.

@@ -1,0 +1,131 @@
+//! `mirror pin`, `mirror unpin` and `mirror pins`: sets of crate files that no budget takes away.
+
+use std::sync::Arc;
+
+use index_sync::Ask;
+use metadata_db::PinnedFile;
+
+use super::own_appliance::with_own_appliance;
+use super::{Ended, by_lockfiles, finish};
+use crate::appliance::{Appliance, StartError};
+use crate::cli;
+use crate::control::{Reply, Request, ask};
+use crate::data_dir::check_format;
+use crate::prefetch::size;
+use crate::selected::{Found, Named, Whereabouts, gather, whereabouts};
+use crate::settings::Settings;
+
+/// Makes what is named the set of that name.
+pub fn pin(settings: Settings, name: &str, named: &cli::Named) -> Ended {
+    let (locked, crates) = by_lockfiles(&settings, named)?;
+    let named = Named {
+        locked,
+        crates,
+        ..Named::default()
+    };
+    let name = name.to_owned();
+    carried_out(settings, Request::Pin { name, named })
+}
+
+/// Deletes the set; its files become like all others.
+pub fn unpin(settings: Settings, name: &str) -> Ended {
+    carried_out(settings, Request::Unpin { name: name.to_owned() })
+}
+
+/// Lists the sets.
+pub fn pins(settings: Settings) -> Ended {
+    carried_out(settings, Request::Pins)
+}
+
+fn carried_out(settings: Settings, request: Request) -> Ended {
+    check_format(&settings.data_dir)?;
+    let reply = match ask(&settings.data_dir, &request)? {
+        Some(reply) => reply,
+        None => with_own_appliance(settings, async |appliance| carry_out_pins(appliance, request).await)?,
+    };
+    finish(&reply)
+}
+
+/// What one of these commands comes to.
+pub async fn carry_out_pins(appliance: &Arc<Appliance>, request: Request) -> Result<Reply, StartError> {
+    match request {
+        Request::Pin { name, named } => pin_named(appliance, &name, named).await,
+        Request::Unpin { name } if appliance.decisions.unpin(&name)? => {
+            Ok(Reply::ok(format!("{name}: no longer pinned")))
+        }
+        Request::Unpin { name } => Ok(Reply::failed(format!("{name}: there is no such pin"))),
+        _ => listed(appliance).await,
+    }
+}
+
+async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Result<Reply, StartError> {
+    let (files, problems) = gather(appliance, named, Ask::IfOld, &|_| ()).await?;
+    let mut missing: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let (mut pinned, mut kept, mut bytes) = (Vec::new(), 0, 0);
+    for Found { selected, whereabouts } in whereabouts(appliance, files).await? {
+        let checksum = match whereabouts {
+            Whereabouts::Kept { checksum, size_bytes } => {
+                kept += 1;
+                bytes += size_bytes;
+                checksum
+            }
+            Whereabouts::NotKept { checksum } => checksum,
+            other => {
+                missing.push(format!("{selected}: {other}"));
+                continue;
+            }
+        };
+        pinned.push(PinnedFile {
+            name: selected.name,
+            version: selected.version,
+            checksum,
+        });
+    }
+    appliance.decisions.pin(name, &pinned)?;
+    log::info!("{name}: {} crate files pinned by command", pinned.len());
+    let mut report = format!(
+        "{name}: {} crate files pinned, {kept} of them kept ({})",
+        pinned.len(),
+        size(bytes)
+    );
+    if kept < pinned.len() {
+        report.push_str("; `mirror prefetch` with the same words fetches the others");
+    }
+    for line in &missing {
+        report.push_str(&format!("\n  not pinned: {line}"));
+    }
+    let reply = match missing.len() {
+        0 => Reply::ok(""),
+        missing => Reply::failed(format!("{missing} of what was named could not be pinned")),
+    };
+    Ok(reply.with_report(report))
+}
+
+async fn listed(appliance: &Arc<Appliance>) -> Result<Reply, StartError> {
+    let own = Arc::clone(appliance);
+    let text = tokio::task::spawn_blocking(move || pins_text(&own)).await??;
+    Ok(Reply::ok(text))
+}
+
+fn pins_text(appliance: &Appliance) -> Result<String, StartError> {
+    let mut lines = Vec::new();
+    for pin in appliance.decisions.pins()? {
+        let (mut kept, mut bytes) = (0, 0);
+        for file in &pin.files {
+            if let Some(found) = appliance.cache.kept(&file.checksum)? {
+                kept += 1;
+                bytes += found.size_bytes;
+            }
+        }
+        lines.push(format!(
+            "{}: {} crate files, {kept} of them kept ({})",
+            pin.name,
+            pin.files.len(),
+            size(bytes)
+        ));
+    }
+    if lines.is_empty() {
+        lines.push("nothing is pinned".to_owned());
+    }
+    Ok(lines.join("\n"))
+}

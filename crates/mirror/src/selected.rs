@@ -1,0 +1,257 @@
+//! From what somebody names to crate files of the index, and whether they are here.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, FuturesUnordered};
+use index_sync::Ask;
+use metadata_db::DecisionKind;
+use registry::{Checksum, CrateName, IndexFile, IndexPath};
+use selection::{Closure, CrateSpec, Dependencies, Problem, Requirement, Selected, Trouble};
+use serde::{Deserialize, Serialize};
+
+use crate::appliance::{Appliance, StartError};
+use crate::error::chain;
+
+/// So many requests are under way upstream at once.
+pub const AT_ONCE: usize = 8;
+
+/// What somebody names.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Named {
+    /// By lockfiles.
+    pub locked: Vec<Selected>,
+    /// By name.
+    pub crates: Vec<CrateSpec>,
+    /// The newest of every crate that is kept.
+    pub latest: bool,
+    /// Dependencies too.
+    pub dependencies: Option<NamedDependencies>,
+}
+
+/// Which dependencies.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NamedDependencies {
+    /// All features of what is named.
+    pub optional: bool,
+    /// Dev-dependencies of what is named.
+    pub dev: bool,
+    /// Only what one of these triples may want.
+    pub targets: Vec<String>,
+}
+
+/// Whether a crate file is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It is kept.
+    Kept {
+        /// Its checksum.
+        checksum: Checksum,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// The index lists it; it is not kept.
+    NotKept {
+        /// Its checksum.
+        checksum: Checksum,
+    },
+    /// The lockfile and the index do not agree.
+    OtherChecksum {
+        /// By the lockfile.
+        locked: Checksum,
+        /// By the index.
+        listed: Checksum,
+    },
+    /// Upstream removed the version.
+    Removed,
+    /// The index does not list the version.
+    NotListed,
+    /// The index has no such crate, as far as it is here.
+    NoSuchCrate,
+    /// The index could not be asked.
+    Unknown {
+        /// What happened.
+        why: String,
+    },
+}
+
+/// A crate file that is named, and whether it is here.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The crate file.
+    pub selected: Selected,
+    /// Where it is.
+    pub whereabouts: Whereabouts,
+}
+
+/// The crate files that are meant, by name and version, and what could not be found. `how` says whether upstream is asked for
+/// index files; `say` hears how far it is.
+pub async fn gather(
+    appliance: &Appliance,
+    named: Named,
+    how: Ask,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<(Vec<Selected>, Vec<Problem>), StartError> {
+    let mut closure = Closure::new(named.dependencies.as_ref().map(dependencies).transpose()?);
+    let newest = if named.latest {
+        kept_crates(appliance)?
+    } else {
+        Vec::new()
+    };
+    let exactly = |krate: &Selected| CrateSpec {
+        name: krate.name.clone(),
+        requirement: Requirement::Exactly(krate.version.clone()),
+    };
+    for spec in named
+        .crates
+        .into_iter()
+        .chain(newest)
+        .chain(named.locked.iter().map(exactly))
+    {
+        closure.add(spec);
+    }
+    let mut running = FuturesUnordered::new();
+    let mut waiting = Vec::new();
+    let mut read = 0;
+    loop {
+        waiting.extend(closure.wanted());
+        while running.len() < AT_ONCE
+            && let Some(path) = waiting.pop()
+        {
+            running.push(async {
+                let file = appliance.index.file(&path, how).await;
+                let file = file.map(|entry| entry.map(|entry| entry.bytes.clone()));
+                (path, file.map_err(|error| chain(&error)))
+            });
+        }
+        let Some((path, file)) = running.next().await else {
+            break;
+        };
+        closure.give(path, file);
+        read += 1;
+        say(format!(
+            "read {read} index files, {} crate files so far",
+            closure.chosen()
+        ));
+    }
+    drop(running);
+    let (mut files, mut problems) = closure.finish();
+    add_locked(&mut files, &named.locked);
+    // where a locked one is, is told of itself; only that nobody could be asked is not
+    let is_locked = |problem: &Problem| {
+        let wanted = |file: &Selected| problem.wanted == file.to_string();
+        problem.by.is_none() && named.locked.iter().any(wanted)
+    };
+    problems.retain(|problem| matches!(problem.trouble, Trouble::NotAsked { .. }) || !is_locked(problem));
+    Ok((files, problems))
+}
+
+fn dependencies(named: &NamedDependencies) -> Result<Dependencies, selection::Error> {
+    let targets = named.targets.iter().map(|triple| triple.parse());
+    Ok(Dependencies {
+        all_features: named.optional,
+        dev: named.dev,
+        targets: targets.collect::<Result<_, _>>()?,
+    })
+}
+
+fn kept_crates(appliance: &Appliance) -> Result<Vec<CrateSpec>, StartError> {
+    let mut names: Vec<CrateName> = Vec::new();
+    appliance.metadata.for_each_kept(|row| {
+        if names.last().is_none_or(|last| last.canonical() != row.name.canonical()) {
+            names.push(row.name);
+        }
+    })?;
+    let newest = |name| CrateSpec {
+        name,
+        requirement: Requirement::Newest,
+    };
+    Ok(names.into_iter().map(newest).collect())
+}
+
+/// What a lockfile says counts for it, and is compared with the index; and what the index lacks is named all the same.
+fn add_locked(files: &mut Vec<Selected>, locked: &[Selected]) {
+    let key = |file: &Selected| (file.name.lowercase(), file.version.clone());
+    let mut all: BTreeMap<_, _> = files.drain(..).map(|file| (key(&file), file)).collect();
+    for file in locked {
+        let known = all.entry(key(file)).or_insert_with(|| file.clone());
+        known.checksum = file.checksum.or(known.checksum);
+    }
+    files.extend(all.into_values());
+}
+
+/// Where each of them is; nobody upstream is asked. In the order that was given.
+pub async fn whereabouts(appliance: &Arc<Appliance>, files: Vec<Selected>) -> Result<Vec<Found>, StartError> {
+    let removed: HashSet<(IndexPath, String)> = appliance
+        .index
+        .decided()
+        .await?
+        .into_iter()
+        .filter(|(_, row)| row.kind == DecisionKind::Removed)
+        .map(|(path, row)| (path, row.vers))
+        .collect();
+    let looked_up = stream::iter(files).map(async |selected| {
+        let path = IndexPath::of(&selected.name);
+        let whereabouts = match listed(appliance, &path, &selected).await {
+            Ok(checksum) => look(appliance, &selected, checksum).await,
+            Err(Whereabouts::NotListed | Whereabouts::NoSuchCrate)
+                if removed.contains(&(path.clone(), selected.version.to_string())) =>
+            {
+                Whereabouts::Removed
+            }
+            Err(other) => other,
+        };
+        Found { selected, whereabouts }
+    });
+    Ok(looked_up.buffered(AT_ONCE).collect().await)
+}
+
+/// The checksum by the published index.
+async fn listed(appliance: &Appliance, path: &IndexPath, selected: &Selected) -> Result<Checksum, Whereabouts> {
+    let file = appliance.index.file(path, Ask::Never).await;
+    let file: Bytes = match file {
+        Ok(Some(entry)) => entry.bytes.clone(),
+        Ok(None) => return Err(Whereabouts::NoSuchCrate),
+        Err(error) => return Err(Whereabouts::Unknown { why: chain(&error) }),
+    };
+    let lines = IndexFile::parse_readable(&file, path);
+    let line = lines.find(selected.version.as_str());
+    line.map(|line| line.checksum).ok_or(Whereabouts::NotListed)
+}
+
+async fn look(appliance: &Arc<Appliance>, selected: &Selected, listed: Checksum) -> Whereabouts {
+    if let Some(locked) = selected.checksum.filter(|locked| *locked != listed) {
+        return Whereabouts::OtherChecksum { locked, listed };
+    }
+    let own = Arc::clone(appliance);
+    let kept = tokio::task::spawn_blocking(move || own.cache.kept(&listed));
+    match kept.await {
+        Ok(Ok(Some(kept))) => Whereabouts::Kept {
+            checksum: listed,
+            size_bytes: kept.size_bytes,
+        },
+        Ok(Ok(None)) => Whereabouts::NotKept { checksum: listed },
+        Ok(Err(error)) => Whereabouts::Unknown { why: chain(&error) },
+        Err(_) => Whereabouts::Unknown {
+            why: "the look at the disk was abandoned".to_owned(),
+        },
+    }
+}
+
+impl std::fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kept { .. } => f.write_str("kept"),
+            Self::NotKept { .. } => f.write_str("not kept"),
+            Self::OtherChecksum { locked, listed } => {
+                write!(f, "another checksum: {locked} in the lockfile, {listed} in the index")
+            }
+            Self::Removed => f.write_str("removed upstream"),
+            Self::NotListed => f.write_str("the index does not list this version"),
+            Self::NoSuchCrate => f.write_str("the index has no such crate"),
+            Self::Unknown { why } => f.write_str(why),
+        }
+    }
+}

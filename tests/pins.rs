@@ -1,0 +1,109 @@
+//! `mirror pin`, `mirror unpin` and `mirror pins`: named sets that stay, by a running server or without one.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
+
+use std::path::Path;
+
+use testkit::{CargoProject, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, said, text_of};
+
+fn mirror(upstream: &FakeUpstream) -> MirrorBuilder {
+    MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror"))).upstream(upstream)
+}
+
+fn ok(mirror: &MirrorProcess, args: &[&str]) -> String {
+    let output = mirror.run(args);
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
+    text_of(&output).0
+}
+
+#[test]
+fn a_set_is_pinned_listed_replaced_and_let_go() {
+    let upstream = FakeUpstream::start();
+    let crates: Vec<_> = [("alpha", "1.0.0"), ("alpha", "1.1.0"), ("beta", "2.0.0")]
+        .map(|(name, version)| CrateBuilder::new(name, version).build())
+        .into();
+    for krate in &crates {
+        upstream.add(krate);
+    }
+    let project = CargoProject::new()
+        .dependency("alpha", "1")
+        .use_index(&upstream.sparse_url());
+    project.cargo_ok(&["generate-lockfile"]);
+    let lockfile = project.path().join("Cargo.lock");
+    let mut mirror = mirror(&upstream).start();
+    assert_eq!(ok(&mirror, &["pins"]), "nothing is pinned\n");
+
+    let told = ok(
+        &mirror,
+        &[
+            "pin",
+            "office",
+            "--lockfile",
+            lockfile.to_str().unwrap(),
+            "--crate",
+            "beta@^2",
+        ],
+    );
+    assert!(
+        told.starts_with("office: 2 crate files pinned, 0 of them kept"),
+        "{told}"
+    );
+    assert!(told.contains("mirror prefetch"), "{told}");
+    mirror.keep(&crates[1]);
+    let told = ok(&mirror, &["pins"]);
+    assert!(told.starts_with("office: 2 crate files, 1 of them kept ("), "{told}");
+
+    // it is truth: still there after a start, and reachable without a server
+    mirror.terminate();
+    assert_eq!(ok(&mirror, &["pins"]), told);
+    let replaced = ok(&mirror, &["pin", "office", "--crate", "alpha@1.0.0"]);
+    assert!(
+        replaced.starts_with("office: 1 crate files pinned, 0 of them kept"),
+        "{replaced}"
+    );
+    ok(&mirror, &["pin", "ci", "--crate", "alpha"]);
+    mirror.restart();
+    let told = ok(&mirror, &["pins"]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(
+        lines[0].starts_with("ci: 1 crate files, 1 of them kept") && lines[1].starts_with("office: 1 "),
+        "{told}"
+    );
+
+    ok(&mirror, &["unpin", "office"]);
+    let again = mirror.run(&["unpin", "office"]);
+    assert_eq!(again.status.code(), Some(1), "{}", said(&again));
+    assert!(text_of(&again).1.contains("there is no such pin"));
+    assert!(!ok(&mirror, &["pins"]).contains("office"));
+}
+
+#[test]
+fn what_cannot_be_pinned_is_told_and_the_rest_pinned() {
+    let upstream = FakeUpstream::start();
+    upstream.add(&CrateBuilder::new("alpha", "1.0.0").build());
+    let mirror = mirror(&upstream).start();
+    let output = mirror.run(&[
+        "pin", "office", "--crate", "alpha", "--crate", "nobody", "--crate", "alpha@^3",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let (out, _) = text_of(&output);
+    assert!(out.starts_with("office: 1 crate files pinned"), "{out}");
+    assert!(
+        out.contains("not pinned: nobody (newest): the index has no such crate"),
+        "{out}"
+    );
+    assert!(
+        out.contains("not pinned: alpha ^3: no version fits, the newest is 1.0.0"),
+        "{out}"
+    );
+    for args in [
+        &["pin"][..],
+        &["pin", ""],
+        &["pin", "a\nb", "--crate", "alpha"],
+        &["pin", "x"],
+        &["unpin"],
+    ] {
+        let refused = mirror.run(args);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {}", said(&refused));
+    }
+}
