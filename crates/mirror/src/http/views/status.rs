@@ -12,6 +12,9 @@ use crate::error::ServeError;
 use crate::free_space::file_system;
 use crate::settings::Mode;
 
+/// So many changes of mind are listed; after a broken upstream there may be thousands.
+const MAX_DISPUTES: usize = 50;
+
 /// The status page: the same at length.
 pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeError> {
     let (cache, index) = (cache_state(appliance)?, appliance.index.status());
@@ -32,6 +35,8 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         Row::new("Last good answer of upstream", seconds(state.age)),
         Row::new("Last error of upstream", error),
         Row::new("Requests upstream since the start", index.requests.to_string()),
+        Row::new("Of them ahead of need", index.asked_ahead.to_string())
+            .with_note("dependencies of what was asked for, before a client asked for them"),
         Row::new("Of them not modified", index.not_modified.to_string()),
         Row::new("Answers refused", index.refused.to_string()).with_note("login pages, unreadable lines"),
         Row::new("Held for the operator", index.held.to_string()).with_note("removals and changed checksums"),
@@ -70,12 +75,43 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         group("Cache", cache_rows),
         group("Connections", connection_rows),
     ];
+    let pins = pin_rows(appliance)?;
+    if !pins.is_empty() {
+        groups.insert(3, group("Pins", pins));
+    }
+    let disputes = commands::disputes(&appliance.index.decided_now()?);
+    if !disputes.is_empty() {
+        groups.insert(1, group("Upstream changed its mind", dispute_rows(&disputes)));
+    }
     let trouble = appliance.trouble();
     if !trouble.is_empty() {
         let rows = trouble.into_iter().map(|why| Row::new("Trouble", why)).collect();
         groups.insert(0, group("Not ready", rows));
     }
     Ok(site::status(&Status { chrome, groups }))
+}
+
+/// Removals and changed checksums, with what can be done about them.
+fn dispute_rows(disputes: &[commands::Dispute]) -> Vec<Row> {
+    let row = |dispute: &commands::Dispute| {
+        let label = format!("{} {}", dispute.krate, dispute.version);
+        Row::new(label, dispute.what.clone()).with_note(dispute.can.clone())
+    };
+    let mut rows: Vec<Row> = disputes.iter().take(MAX_DISPUTES).map(row).collect();
+    if let Some(more) = disputes.len().checked_sub(MAX_DISPUTES).filter(|more| *more > 0) {
+        rows.push(Row::new("And more", more.to_string()).with_note("mirror removed lists all"));
+    }
+    rows
+}
+
+/// Sets of files that no budget takes away.
+fn pin_rows(appliance: &Appliance) -> Result<Vec<Row>, ServeError> {
+    let pins = appliance.decisions.pins()?;
+    let row = |pin: &metadata_db::Pin| {
+        let since = site::date(u64::try_from(pin.pinned_at).unwrap_or_default());
+        Row::new(pin.name.clone(), format!("{} files", pin.files.len())).with_note(format!("since {since}"))
+    };
+    Ok(pins.iter().map(row).collect())
 }
 
 /// How following goes, and what git clients can have.
