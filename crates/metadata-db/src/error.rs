@@ -55,18 +55,25 @@ pub enum Error {
 /// Whether the error speaks of damage in the file and not of the disk, a lock or a limit.
 ///
 /// All our SQL is fixed text, so a plain `SQLITE_ERROR` means that the tables are not the ones we made; and it leaves no
-/// way to break a constraint in tables that are whole, the hidden ones of the search index included.
+/// way to break a constraint in tables that are whole, the hidden ones of the search index included. And all our values are
+/// small, so one that is too large for memory is a length that was overwritten.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, QueryReturnedNoRows, Utf8Error,
+    };
     use rusqlite::ffi;
     match error {
         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..) => true,
+        // where a row may be missing we ask for an optional one; this one is named by another table
+        QueryReturnedNoRows => true,
         other => other.sqlite_error().is_some_and(|cause| {
             [
                 ffi::SQLITE_CORRUPT,
                 ffi::SQLITE_NOTADB,
                 ffi::SQLITE_ERROR,
                 ffi::SQLITE_CONSTRAINT,
+                ffi::SQLITE_NOMEM,
+                ffi::SQLITE_TOOBIG,
             ]
             .contains(&(cause.extended_code & 0xff))
         }),

@@ -158,6 +158,16 @@ impl MetadataDb {
         })
     }
 
+    /// The kept files whose checksum begins with the byte `folder`, in no order.
+    pub fn kept_rows_in(&self, folder: u8) -> Result<Vec<KeptRow>, Error> {
+        self.database().read("list a folder of kept files", |snapshot| {
+            snapshot
+                .prepare_cached(&format!("{ROWS} WHERE f.checksum >= ?1 AND f.checksum <= ?2"))?
+                .query_map((lowest(folder), highest(folder)), row)?
+                .collect()
+        })
+    }
+
     /// What to give up first: kept files by when they were last used, which is the later of being kept and being served,
     /// at most `limit` of them. One that was kept at `younger_than_unix` or later is left out.
     pub fn eviction_candidates(&self, limit: u32, younger_than_unix: i64) -> Result<Vec<KeptRow>, Error> {

@@ -397,7 +397,7 @@ fn a_log_that_is_deleted_costs_only_what_was_in_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn overwritten_pages_end_in_a_sound_database(
