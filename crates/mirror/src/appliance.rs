@@ -321,6 +321,7 @@ fn index_config(settings: &Settings) -> index_sync::Config {
     index_sync::Config {
         upstream: settings.upstream.sparse.clone().map(|base| SparseUpstream { base }),
         max_age: settings.sparse_max_age,
+        look_ahead: settings.look_ahead,
         removal_grace: settings.removal_grace,
         ..index_sync::Config::default()
     }

@@ -1,6 +1,6 @@
-//! After a start: makes the metadata database agree with the disk, which is the truth.
+//! Beside a start: looks for damage in the databases, and makes the metadata database agree with the disk, which is the truth.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use download_cache::{Verdict, Wanted};
 use index_sync::TreeFile;
@@ -15,9 +15,36 @@ const BATCH: usize = 200;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What a start leaves for later, since it would take seconds: looks through the databases for damage, then reconciles. Blocks.
+pub fn look_through(appliance: &Appliance) {
+    // damage is noted by the database itself, and renewed below
+    if let Err(error) = appliance.metadata.check() {
+        log::error!("mirror.db: {}", chain(&error));
+    }
+    renew_if_damaged(appliance);
+    if let Some(book) = &appliance.fetches
+        && let Err(error) = book.look_through()
+    {
+        log::error!("fetch-log.db: {}", chain(&error));
+    }
+    reconcile(appliance);
+}
+
+/// Begins the metadata database anew if damage was met in it; says whether it did, and so whether to [`reconcile`]. Blocks.
+pub fn renew_if_damaged(appliance: &Appliance) -> bool {
+    match appliance.metadata.renew_if_damaged() {
+        Ok(renewed) => renewed.is_some(),
+        Err(error) => {
+            log::error!("mirror.db is damaged and cannot be begun anew: {}", chain(&error));
+            false
+        }
+    }
+}
+
 /// Rows without a file go, and so do those whose file has another size and so was damaged; files without a row are adopted if
-/// the published index lists them and their hash is right. Blocks; runs beside everything else.
+/// the published index lists them and their hash is right. One at a time. Blocks; runs beside everything else.
 pub fn reconcile(appliance: &Appliance) {
+    let _one_at_a_time = appliance.reconciling();
     match try_reconcile(appliance) {
         Ok((0, 0)) => {}
         Ok((adopted, forgotten)) => {
@@ -30,90 +57,103 @@ pub fn reconcile(appliance: &Appliance) {
     }
 }
 
+/// Folder by folder, so that little is in memory at a time.
 fn try_reconcile(appliance: &Appliance) -> Result<(usize, usize), AnyError> {
-    let mut on_disk = HashMap::new();
-    appliance.cache.for_each_kept(|checksum, size_bytes| {
-        on_disk.insert(checksum, size_bytes);
-    })?;
-    let (mut lost, mut damaged) = (Vec::new(), Vec::new());
-    let mut sound = HashSet::new();
-    appliance
-        .metadata
-        .for_each_kept(|row| match on_disk.get(&row.checksum) {
-            None => lost.push(row.checksum),
-            Some(size) if *size != row.size_bytes => damaged.push(row.checksum),
-            Some(_) => drop(sound.insert(row.checksum)),
-        })?;
-    for checksum in damaged {
-        // sets it aside and says so
-        if appliance.cache.verify(&checksum)? == Verdict::Good {
-            sound.insert(checksum);
-        } else {
-            lost.push(checksum);
+    let (mut unknown, mut forgotten) = (Vec::new(), 0);
+    for folder in 0..=u8::MAX {
+        if appliance.stopping() {
+            return Ok((0, forgotten));
         }
+        forgotten += compare(appliance, folder, &mut unknown)?;
     }
-    let mut forgotten = 0;
-    for checksum in &lost {
-        forgotten += usize::from(appliance.metadata.forget_kept(checksum)?);
-        on_disk.remove(checksum);
-    }
-    on_disk.retain(|checksum, _| !sound.contains(checksum));
-    let adopted = if on_disk.is_empty() {
+    unknown.sort_unstable_by_key(|(checksum, _)| *checksum);
+    let adopted = if unknown.is_empty() {
         0
     } else {
-        adopt(appliance, &on_disk)?
+        adopt(appliance, &unknown)?
     };
     Ok((adopted, forgotten))
 }
 
-fn adopt(appliance: &Appliance, unknown: &HashMap<Checksum, u64>) -> Result<usize, AnyError> {
-    let listed = listed(appliance, unknown)?;
-    let names: HashSet<Checksum> = listed.iter().map(|wanted| wanted.checksum).collect();
-    let (mut adopted, mut batch) = (0, Vec::new());
-    for wanted in listed {
-        if appliance.stopping() {
-            break;
+/// Forgets rows of one folder of `blobs/` whose file is not there, adds files without a row to `unknown`.
+fn compare(appliance: &Appliance, folder: u8, unknown: &mut Vec<(Checksum, u64)>) -> Result<usize, AnyError> {
+    let mut on_disk: HashMap<Checksum, u64> = appliance.cache.checksums_in(folder)?.into_iter().collect();
+    let mut rows = appliance.metadata.kept_in(folder)?;
+    rows.dedup_by_key(|(checksum, _)| *checksum);
+    let mut forgotten = 0;
+    for (checksum, recorded) in rows {
+        let is_there = match on_disk.remove(&checksum) {
+            Some(size) if size == recorded => true,
+            // sets aside what is wrong, and says so
+            Some(_) => appliance.cache.verify(&checksum)? == Verdict::Good,
+            // perhaps it came after the folder was listed
+            None => appliance.cache.kept(&checksum)?.is_some(),
+        };
+        if !is_there {
+            forgotten += usize::from(appliance.metadata.forget_kept(&checksum)?);
         }
+    }
+    unknown.extend(on_disk);
+    Ok(forgotten)
+}
+
+/// Records the unknown files, which are in the order of their checksums, that the published index lists.
+fn adopt(appliance: &Appliance, unknown: &[(Checksum, u64)]) -> Result<usize, AnyError> {
+    let mut listed = vec![false; unknown.len()];
+    let (mut adopted, mut batch) = (0, Vec::new());
+    let finished = for_each_listed(appliance, unknown, |at, wanted| {
+        listed[at] = true;
         // one that is wrong is set aside, which the cache says
         if appliance.cache.verify(&wanted.checksum)? != Verdict::Good {
-            continue;
+            return Ok(());
         }
-        if let Some(file) = described(appliance, &wanted, unknown[&wanted.checksum]) {
+        if let Some(file) = described(appliance, &wanted, unknown[at].1) {
             batch.push(file);
             adopted += 1;
         }
         if batch.len() >= BATCH {
             appliance.metadata.record_kept_all(&std::mem::take(&mut batch))?;
         }
-    }
+        Ok(())
+    })?;
     appliance.metadata.record_kept_all(&batch)?;
-    let orphans = unknown.len() - names.len();
-    if orphans > 0 {
+    let orphans = listed.iter().filter(|listed| !**listed).count();
+    if finished && orphans > 0 {
         log::info!("{orphans} files in blobs/ are listed by no published index line; they stay and are not counted");
     }
     Ok(adopted)
 }
 
-/// The versions whose index lines name one of the checksums, by a walk over the whole published index.
-fn listed(appliance: &Appliance, unknown: &HashMap<Checksum, u64>) -> Result<Vec<Wanted>, AnyError> {
+/// Walks over the whole published index, and calls back with the place of an unknown file and the version that a line lists it
+/// as. `false` if the mirror stopped meanwhile.
+fn for_each_listed(
+    appliance: &Appliance,
+    unknown: &[(Checksum, u64)],
+    mut visit: impl FnMut(usize, Wanted) -> Result<(), AnyError>,
+) -> Result<bool, AnyError> {
     let tree = appliance.index.tree();
-    let (mut found, mut paths) = (Vec::new(), Vec::new());
+    let mut paths = Vec::new();
     tree.for_each_file(|path, _| paths.push(path))?;
     for path in paths {
+        if appliance.stopping() {
+            return Ok(false);
+        }
         let Some(blob) = tree.read(&TreeFile::Index(path.clone()))? else {
             continue;
         };
         for line in IndexFile::parse_readable(&blob.bytes, &path).lines() {
-            if unknown.contains_key(&line.checksum)
+            let checksum = line.checksum;
+            if let Ok(at) = unknown.binary_search_by_key(&checksum, |(checksum, _)| *checksum)
                 && let (Ok(name), Ok(version)) = (line.name.parse(), line.vers.parse())
             {
-                found.push(Wanted {
+                let wanted = Wanted {
                     name,
                     version,
-                    checksum: line.checksum,
-                });
+                    checksum,
+                };
+                visit(at, wanted)?;
             }
         }
     }
-    Ok(found)
+    Ok(true)
 }

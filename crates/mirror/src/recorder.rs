@@ -1,4 +1,4 @@
-//! Writes what is kept into the metadata database as fills end, and statistics now and then.
+//! Writes what is kept into the metadata database as fills end, and statistics and the fetch log now and then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,19 @@ use tokio::sync::mpsc;
 use crate::appliance::Appliance;
 use crate::clock::unix_now;
 use crate::error::chain;
+use crate::reconcile::{reconcile, renew_if_damaged};
+use crate::scrubber::set_aside;
 
 /// Takes the ends of fills until the sender is gone. The cache has logged each of them already.
 pub async fn record_fills(appliance: Arc<Appliance>, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
-        if let Event::Kept { wanted, size_bytes, .. } = event {
-            record(&appliance, wanted, size_bytes).await;
+        match event {
+            Event::Kept { wanted, size_bytes, .. } => {
+                record(&appliance, wanted, size_bytes).await;
+                appliance.budget.look();
+            }
+            Event::Bad { checksum } => drop(tokio::spawn(set_aside(Arc::clone(&appliance), checksum))),
+            _ => {}
         }
     }
 }
@@ -94,17 +101,37 @@ impl std::io::Read for BlobReader {
     }
 }
 
-/// Writes statistics every few seconds until the mirror stops.
-pub async fn flush_statistics(appliance: Arc<Appliance>, mut stop: tokio::sync::watch::Receiver<bool>) {
+/// Writes statistics and the fetch log every few seconds until the mirror stops; mends the database if it turns out damaged.
+pub async fn flush_now_and_then(appliance: Arc<Appliance>, mut stop: tokio::sync::watch::Receiver<bool>) {
     let every = Duration::from_secs(10);
-    while tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await.is_err() {
-        let own = Arc::clone(&appliance);
-        let flushed = tokio::task::spawn_blocking(move || own.flush_statistics()).await;
-        if let Ok(Err(error)) = flushed {
-            log::warn!(
-                "statistics could not be written, they are kept for the next time: {}",
-                chain(&error)
-            );
+    loop {
+        let hurry = async {
+            match &appliance.fetches {
+                Some(book) => book.is_in_a_hurry().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = hurry => {}
+            () = tokio::time::sleep(every) => {}
         }
+        let own = Arc::clone(&appliance);
+        let _ = tokio::task::spawn_blocking(move || flush_and_mend(&own)).await;
+    }
+}
+
+fn flush_and_mend(appliance: &Arc<Appliance>) {
+    if let Err(error) = appliance.flush_statistics() {
+        let why = chain(&error);
+        log::warn!("statistics could not be written, they are kept for the next time: {why}");
+    }
+    if let Err(error) = appliance.flush_fetches() {
+        let why = chain(&error);
+        log::error!("the fetch log could not be written, what it lacks is kept for the next time: {why}");
+    }
+    if renew_if_damaged(appliance) {
+        let own = Arc::clone(appliance);
+        tokio::task::spawn_blocking(move || reconcile(&own));
     }
 }

@@ -22,8 +22,23 @@ pub struct Statistics {
     pub git_packs: AtomicU64,
     /// Git clients that were told why they get nothing.
     pub git_refused: AtomicU64,
-    served: Mutex<HashMap<Checksum, Served>>,
+    served: Shards,
     flushed: Mutex<Counts>,
+}
+
+/// What was served since the last flush, in parts by checksum, so that workers seldom wait for each other.
+#[derive(Debug, Default)]
+struct Shards([Mutex<HashMap<Checksum, Served>>; 16]);
+
+impl Shards {
+    fn of(&self, checksum: &Checksum) -> MutexGuard<'_, HashMap<Checksum, Served>> {
+        locked(&self.0[usize::from(checksum.as_bytes()[0] % 16)])
+    }
+
+    fn take(&self) -> Vec<(Checksum, Served)> {
+        let taken = |shard| std::mem::take(&mut *locked(shard));
+        self.0.iter().flat_map(taken).collect()
+    }
 }
 
 /// Counters by name.
@@ -37,7 +52,7 @@ impl Statistics {
     /// One crate file was served.
     pub fn served(&self, checksum: Checksum, hit: bool, now_unix: i64) {
         if hit { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
-        let mut served = locked(&self.served);
+        let mut served = self.served.of(&checksum);
         let entry = served.entry(checksum).or_insert(Served {
             count: 0,
             last_unix: now_unix,
@@ -48,7 +63,7 @@ impl Statistics {
 
     /// Whether a file with this checksum was served since the last flush.
     pub fn was_served(&self, checksum: &Checksum) -> bool {
-        locked(&self.served).contains_key(checksum)
+        self.served.of(checksum).contains_key(checksum)
     }
 
     /// How much each counter has grown since the last flush.
@@ -61,8 +76,7 @@ impl Statistics {
 
     /// Writes what was served, and by how much `counts` have grown. On failure it is kept for the next time.
     pub fn flush(&self, metadata: &MetadataDb, counts: Counts) -> Result<(), metadata_db::Error> {
-        let batch = std::mem::take(&mut *locked(&self.served));
-        let rows: Vec<_> = batch.into_iter().collect();
+        let rows = self.served.take();
         if !rows.is_empty()
             && let Err(error) = metadata.add_served(&rows)
         {
@@ -79,8 +93,8 @@ impl Statistics {
     }
 
     fn put_back(&self, rows: Vec<(Checksum, Served)>) {
-        let mut served = locked(&self.served);
         for (checksum, old) in rows {
+            let mut served = self.served.of(&checksum);
             let entry = served.entry(checksum).or_insert(Served {
                 count: 0,
                 last_unix: old.last_unix,

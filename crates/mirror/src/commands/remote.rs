@@ -5,6 +5,7 @@ use registry::{CrateName, CrateVersion};
 use super::{Ended, say};
 use crate::control::{Reply, Request, ask};
 use crate::data_dir::{DataDir, check_format};
+use crate::fetch_log;
 use crate::maintenance::evict_stopped;
 use crate::settings::{Mode, Settings};
 
@@ -26,11 +27,7 @@ pub fn refresh(settings: &Settings, name: &str) -> Ended {
 
 /// Forgets kept files: by the running server, or here if none runs.
 pub fn evict(settings: &Settings, what: &str) -> Ended {
-    let (name, version) = what
-        .split_once('@')
-        .map_or((what, None), |(name, version)| (name, Some(version)));
-    let name = name.parse::<CrateName>()?;
-    let version = version.map(str::parse::<CrateVersion>).transpose()?;
+    let (name, version) = name_and_version(what)?;
     check_format(&settings.data_dir)?;
     let request = Request::Evict {
         name: name.clone(),
@@ -46,6 +43,31 @@ pub fn evict(settings: &Settings, what: &str) -> Ended {
     let named_by = settings.layers.get("data_dir").source.to_string();
     let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
     report(&evict_stopped(&data_dir, &name, version.as_ref())?)
+}
+
+/// Says who fetched a crate: by the running server, or by the log on disk if none runs.
+pub fn who(settings: &Settings, what: &str) -> Ended {
+    let (name, version) = name_and_version(what)?;
+    check_format(&settings.data_dir)?;
+    let request = Request::Who {
+        name: name.clone(),
+        version: version.clone(),
+    };
+    match ask(&settings.data_dir, &request)? {
+        Some(reply) => report(&reply),
+        None => {
+            let text = fetch_log::who(&settings.data_dir, None, &name, version.as_ref())?;
+            say(&format!("{text}\n"))
+        }
+    }
+}
+
+/// `NAME` or `NAME@VERSION`.
+fn name_and_version(what: &str) -> Result<(CrateName, Option<CrateVersion>), registry::Error> {
+    let (name, version) = what
+        .split_once('@')
+        .map_or((what, None), |(name, version)| (name, Some(version)));
+    Ok((name.parse()?, version.map(str::parse).transpose()?))
 }
 
 fn required(settings: &Settings, request: &Request) -> Ended {

@@ -18,7 +18,7 @@ use crate::appliance::{Appliance, StartError};
 use crate::client_config::client_config;
 use crate::data_dir::DataDir;
 use crate::settings::{Mode, Settings, SettingsError, wrong};
-use crate::{control, http, reconcile, recorder};
+use crate::{budget, control, http, reconcile, recorder, scrubber};
 
 /// Requests that run when the mirror is told to stop have so long.
 const SHUTDOWN: Duration = Duration::from_secs(18);
@@ -53,23 +53,25 @@ async fn run(settings: Settings, data_dir: DataDir, listeners: Vec<TcpListener>)
         .publish_config_json(mirror_config(&appliance.git_base_url()));
     let config = h2c_upgrade::Config {
         shutdown_timeout: SHUTDOWN,
+        min_bytes_per_second: appliance.settings.limits.min_bytes_per_second,
         workers: std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)),
         ..h2c_upgrade::Config::default()
     };
     let shared = Arc::clone(&appliance);
     let app = move || {
         let app = App::new().configure(http::routes(&shared)).into_factory();
-        map_config(app.map_err(|error: actix_web::Error| error.error_response()), |()| {
-            AppConfig::default()
-        })
+        let app = app.map_err(|error: actix_web::Error| error.error_response());
+        map_config(http::in_front(app, &shared), |()| AppConfig::default())
     };
     let connections = Arc::clone(&appliance.connections);
     let server = h2c_upgrade::serve(listeners, config, connections, stopped.clone(), app)?;
     let handle = server.handle();
     let recording = tokio::spawn(recorder::record_fills(Arc::clone(&appliance), ended_fills));
-    let flushing = tokio::spawn(recorder::flush_statistics(Arc::clone(&appliance), stopped));
+    let keeping_budget = tokio::spawn(budget::keep_within(Arc::clone(&appliance), stopped.clone()));
+    let scrubbing = tokio::spawn(scrubber::scrub(Arc::clone(&appliance), stopped.clone()));
+    let flushing = tokio::spawn(recorder::flush_now_and_then(Arc::clone(&appliance), stopped));
     let reconciled = Arc::clone(&appliance);
-    tokio::task::spawn_blocking(move || reconcile::reconcile(&reconciled));
+    tokio::task::spawn_blocking(move || reconcile::look_through(&reconciled));
     let socket = control::listen(Arc::clone(&appliance))
         .inspect_err(|error| log::warn!("control.sock cannot be used, so commands cannot reach this server: {error}"));
     announce(&appliance, &addresses);
@@ -91,6 +93,8 @@ async fn run(settings: Settings, data_dir: DataDir, listeners: Vec<TcpListener>)
     appliance.stop(DRAIN).await;
     let _ = tokio::time::timeout(Duration::from_secs(1), flushing).await;
     recording.abort();
+    keeping_budget.abort();
+    scrubbing.abort();
     drop(socket);
     log::info!("stopped");
     Ok(ended?)

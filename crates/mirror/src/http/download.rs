@@ -3,22 +3,30 @@
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::http::{StatusCode, Version, header};
+use actix_web::dev::RequestHead;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode, Version};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use download_cache::{CrateFile, KeptFile, Waiter};
+use metadata_db::{Fetch, MAX_AGENT_CHARS};
 use registry::{Checksum, CrateName, CrateVersion};
 
+use super::body::PieceBytes;
+use super::client_address::client_address;
 use super::conditional::{Wanted, names_any, wanted};
 use super::error::{Failure, refusal};
 use super::{Shared, api, body};
+use crate::appliance::Appliance;
 use crate::clock::unix_now;
 use crate::error::ServeError;
 
 /// After this long without a first byte from upstream the client is told to come again: platforms give up at 30 s.
 const FIRST_BYTE: Duration = Duration::from_secs(20);
 /// The address is a name and a version, and versions can be removed: not for ever.
-const CACHE_CONTROL: &str = "public, max-age=300";
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
 
 pub fn routes(config: &mut ServiceConfig) {
     for path in [
@@ -26,62 +34,105 @@ pub fn routes(config: &mut ServiceConfig) {
         "/api/v1/mirror/{crate}/{version}/download",
     ] {
         let download = web::resource(path)
-            .route(web::get().to(download_crate))
-            .route(web::head().to(download_crate))
+            .route(web::get().to(any_names))
+            .route(web::head().to(any_names))
             .default_service(web::to(api::other));
         config.service(download);
     }
 }
 
-async fn download_crate(
+async fn any_names(
     request: HttpRequest,
     path: web::Path<(String, String)>,
     appliance: Shared,
 ) -> Result<HttpResponse, Failure> {
-    let (Ok(name), Ok(version)) = (path.0.parse::<CrateName>(), path.1.parse::<CrateVersion>()) else {
-        return Ok(refusal(StatusCode::NOT_FOUND, "this is no crate name with a version"));
-    };
-    let asked = format!("{name} {version}");
-    let opened = appliance
-        .open_crate_file(&name, &version)
-        .await
-        .map_err(|error| Failure::json(&asked, error))?;
+    match (path.0.parse(), path.1.parse()) {
+        (Ok(name), Ok(version)) => download_crate(request.head(), &name, &version, &appliance).await,
+        _ => Ok(refusal(StatusCode::NOT_FOUND, "this is no crate name with a version")),
+    }
+}
+
+/// Answers a GET or HEAD for one crate file.
+pub async fn download_crate(
+    request: &RequestHead,
+    name: &CrateName,
+    version: &CrateVersion,
+    appliance: &Appliance,
+) -> Result<HttpResponse, Failure> {
+    let failure = |error: ServeError| Failure::json(format!("{name} {version}"), error);
+    let opened = appliance.open_crate_file(name, version).await.map_err(failure)?;
     let hit = matches!(opened.file, CrateFile::Kept(_));
-    let answer = match opened.file {
-        CrateFile::Kept(file) => from_disk(&request, &opened.checksum, file),
-        CrateFile::Filling(waiter) => as_it_arrives(&request, &opened.checksum, waiter).await,
+    let response = match opened.file {
+        CrateFile::Kept(file) => {
+            let piece = PieceBytes::new(request.version, appliance.connections.open());
+            as_it_is(request, &opened.checksum, file, piece)
+        }
+        CrateFile::Filling(waiter) => as_it_arrives(request, &opened.checksum, waiter)
+            .await
+            .map_err(failure)?,
     };
-    let response = answer.map_err(|error| Failure::json(&asked, error))?;
-    if request.method() == actix_web::http::Method::GET {
+    if request.method == Method::GET {
         appliance.statistics.served(opened.checksum, hit, unix_now());
+        if response.status().is_success() {
+            note_fetch(request, (name, version), &opened.checksum, hit, appliance);
+        }
     }
     log::debug!(
-        "{asked}: {} from {}",
+        "{name} {version}: {} from {}",
         response.status(),
-        if hit { "disk" } else { "upstream" }
+        if hit { "here" } else { "upstream" }
     );
     Ok(response)
 }
 
-fn head(mut response: HttpResponseBuilder, checksum: &Checksum) -> HttpResponseBuilder {
+/// Into the log of fetches, if there is one.
+fn note_fetch(
+    request: &RequestHead,
+    (name, version): (&CrateName, &CrateVersion),
+    checksum: &Checksum,
+    hit: bool,
+    appliance: &Appliance,
+) {
+    let Some(book) = &appliance.fetches else {
+        return;
+    };
+    let client = client_address(request, &appliance.settings.trusted_proxies);
+    let agent = request.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes);
+    let agent = String::from_utf8_lossy(agent.unwrap_or_default());
+    book.note(Fetch {
+        unix: unix_now(),
+        client: client.map_or_else(|| "unknown".to_owned(), |address| address.to_string()),
+        agent: agent.chars().take(MAX_AGENT_CHARS).collect(),
+        name: name.clone(),
+        version: version.clone(),
+        checksum: *checksum,
+        hit,
+    });
+}
+
+fn head(mut response: HttpResponseBuilder, tag: &str) -> HttpResponseBuilder {
     response
-        .insert_header((header::ETAG, format!("\"{checksum}\"")))
+        .insert_header((header::ETAG, tag))
         .insert_header((header::CACHE_CONTROL, CACHE_CONTROL))
-        .insert_header((header::ACCEPT_RANGES, "bytes"))
-        .content_type("application/gzip");
+        .insert_header((header::ACCEPT_RANGES, BYTES))
+        .insert_header((header::CONTENT_TYPE, GZIP_FILE));
     response
 }
 
-fn from_disk(request: &HttpRequest, checksum: &Checksum, file: KeptFile) -> Result<HttpResponse, ServeError> {
+fn tag(checksum: &Checksum) -> String {
+    ["\"", &checksum.to_hex(), "\""].concat()
+}
+
+fn as_it_is(request: &RequestHead, checksum: &Checksum, file: KeptFile, piece: PieceBytes) -> HttpResponse {
     let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let tag = format!("\"{checksum}\"");
+    let tag = tag(checksum);
     if text(header::IF_NONE_MATCH).is_some_and(|tags| names_any(tags, &[&tag])) {
-        return Ok(head(HttpResponse::NotModified(), checksum).finish());
+        return head(HttpResponse::NotModified(), &tag).finish();
     }
     // a range of another version of the file would be worthless
     let range = text(header::RANGE).filter(|_| text(header::IF_RANGE).is_none_or(|given| given == tag));
     let size = file.size_bytes;
-    let (mut response, first, end) = match wanted(range, size) {
+    let (response, first, end) = match wanted(range, size) {
         Wanted::All => (HttpResponse::Ok(), 0, size),
         Wanted::Part { first, end } => {
             let mut response = HttpResponse::PartialContent();
@@ -89,22 +140,16 @@ fn from_disk(request: &HttpRequest, checksum: &Checksum, file: KeptFile) -> Resu
             (response, first, end)
         }
         Wanted::Unsatisfiable => {
-            return Ok(HttpResponse::RangeNotSatisfiable()
+            return HttpResponse::RangeNotSatisfiable()
                 .insert_header((header::CONTENT_RANGE, format!("bytes */{size}")))
-                .finish());
+                .finish();
         }
     };
-    let unreadable = |source: std::io::Error| download_cache::Error::Disk {
-        doing: "read",
-        path: checksum.to_hex().into(),
-        source: source.into(),
-    };
-    response = head(response, checksum);
-    Ok(response.body(body::kept(file, first, end, request.version()).map_err(unreadable)?))
+    head(response, &tag).body(body::kept(file, first, end, piece))
 }
 
 async fn as_it_arrives(
-    request: &HttpRequest,
+    request: &RequestHead,
     checksum: &Checksum,
     mut waiter: Waiter,
 ) -> Result<HttpResponse<BoxBody>, ServeError> {
@@ -113,8 +158,8 @@ async fn as_it_arrives(
         Err(_) => return Err(ServeError::NotYet),
     };
     // HTTP/1.0 has no chunks, and without a length a cut would look like the end
-    if size.is_none() && request.version() < Version::HTTP_11 {
+    if size.is_none() && request.version < Version::HTTP_11 {
         return Err(ServeError::NotYet);
     }
-    Ok(head(HttpResponse::Ok(), checksum).body(body::arriving(waiter, size)))
+    Ok(head(HttpResponse::Ok(), &tag(checksum)).body(body::arriving(waiter, size)))
 }

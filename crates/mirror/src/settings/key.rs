@@ -47,6 +47,7 @@ pub const KEYS: &[Key] = &[
     key("index.follow", "when-wanted"),
     key("index.sync_interval", "10m"),
     key("index.sparse_max_age", "60s"),
+    key("index.look_ahead", "500"),
     key("index.removal_grace", "15m"),
     key("index.serve_partial", "false"),
     key("git.old_tips", "30d"),
@@ -54,8 +55,17 @@ pub const KEYS: &[Key] = &[
     key("git.max_request_bytes", "8MiB"),
     key("git.max_wants", "64"),
     key("git.max_haves", "65536"),
+    key("limits.connections", ""),
+    key("limits.connections_per_client", "256"),
+    key("limits.min_bytes_per_second", "100"),
     key("cache.max_file_size", "512MiB"),
     key("cache.min_free", "512MiB"),
+    key("cache.max_size", ""),
+    key("cache.min_age", "10m"),
+    key("cache.memory", "64MiB"),
+    key("cache.scrub_interval", "7d"),
+    key("cache.scrub_rate", "20MiB"),
+    key("cache.fetch_log_days", "0"),
 ];
 
 /// A value as it may be shown: secrets and passwords are left out.

@@ -15,6 +15,9 @@ pub use layers::{Layers, Source};
 pub use show::show;
 pub use value::{PublicUrl, TrustedProxies, authority};
 
+/// A hundred years.
+const MOST_FETCH_LOG_DAYS: u32 = 36_525;
+
 /// What is wrong with the settings: one sentence that names key, value and source.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -109,6 +112,32 @@ pub struct GitLimits {
     pub max_haves: usize,
 }
 
+/// Bounds on what clients of any kind may hold.
+#[derive(Debug, Clone)]
+pub struct ClientLimits {
+    /// Connections at once; by what the system allows if it is not set.
+    pub connections: Option<usize>,
+    /// Of one address.
+    pub connections_per_client: usize,
+    /// What a client must take while it is waited for, and send of a body.
+    pub min_bytes_per_second: u64,
+}
+
+/// How the kept crate files are looked after.
+#[derive(Debug, Clone)]
+pub struct CacheCare {
+    /// What may be kept, if that is bounded.
+    pub max_bytes: Option<u64>,
+    /// A file that is younger is not evicted to make room.
+    pub min_age: Duration,
+    /// Small files in memory.
+    pub memory_bytes: u64,
+    /// All files are hashed again within this time, if at all.
+    pub scrub_interval: Option<Duration>,
+    /// So many bytes of them a second.
+    pub scrub_rate: u64,
+}
+
 /// The upstream registry, if there is one.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -156,14 +185,22 @@ pub struct Settings {
     pub serve_partial: bool,
     /// What git clients may ask.
     pub git: GitLimits,
+    /// What clients may hold.
+    pub limits: ClientLimits,
     /// How long an index file is served without asking again.
     pub sparse_max_age: Duration,
+    /// How many index files are asked for ahead of need for each that a client asks for.
+    pub look_ahead: usize,
     /// How long a version must be missing before it counts as removed.
     pub removal_grace: Duration,
     /// The largest crate file that is fetched.
     pub max_file_bytes: u64,
     /// Free disk space below which nothing new is kept.
     pub min_free_bytes: u64,
+    /// How the kept files are looked after.
+    pub cache: CacheCare,
+    /// For how many days it is remembered who fetched what; 0 is not at all.
+    pub fetch_log_days: u32,
     /// env_logger's filter.
     pub log: String,
     /// The environment, for proxies.
@@ -224,13 +261,26 @@ impl Settings {
                 max_wants: read(&layers, "git.max_wants", value::count)?,
                 max_haves: read(&layers, "git.max_haves", value::count)?,
             },
+            limits: ClientLimits {
+                connections: optional(&layers, "limits.connections", value::count)?,
+                connections_per_client: read(&layers, "limits.connections_per_client", value::count)?,
+                min_bytes_per_second: read(&layers, "limits.min_bytes_per_second", value::size_bytes)?,
+            },
             sparse_max_age: read(&layers, "index.sparse_max_age", value::duration)?,
+            look_ahead: read(&layers, "index.look_ahead", value::count_or_none)?,
             removal_grace: read(&layers, "index.removal_grace", value::duration)?,
             max_file_bytes: read(&layers, "cache.max_file_size", |text| match value::size_bytes(text)? {
                 size if size < 1024 => Err("no crate file is that small: it should be at least 1KiB".to_owned()),
                 size => Ok(size),
             })?,
             min_free_bytes: read(&layers, "cache.min_free", value::size_bytes)?,
+            cache: cache_care(&layers)?,
+            fetch_log_days: read(&layers, "cache.fetch_log_days", |text| match text.parse() {
+                Ok(days) if days <= MOST_FETCH_LOG_DAYS => Ok(days),
+                _ => Err(format!(
+                    "it should be a whole number of days from 0 to {MOST_FETCH_LOG_DAYS}"
+                )),
+            })?,
             log,
             environment,
             layers,
@@ -293,6 +343,23 @@ fn trusted_proxies(layers: &Layers) -> Result<TrustedProxies, SettingsError> {
         return Ok(TrustedProxies::whoever_connects());
     }
     read(layers, "trusted_proxies", str::parse)
+}
+
+fn cache_care(layers: &Layers) -> Result<CacheCare, SettingsError> {
+    let rate = |text: &str| match value::size_bytes(text)? {
+        rate if rate < 1024 => Err("it should be at least 1KiB (a second)".to_owned()),
+        rate => Ok(rate),
+    };
+    Ok(CacheCare {
+        max_bytes: optional(layers, "cache.max_size", value::size_bytes)?,
+        min_age: read(layers, "cache.min_age", value::duration)?,
+        memory_bytes: read(layers, "cache.memory", value::size_bytes)?,
+        scrub_interval: read(layers, "cache.scrub_interval", |text| match text {
+            "0" => Ok(None),
+            _ => value::interval(text).map(Some),
+        })?,
+        scrub_rate: read(layers, "cache.scrub_rate", rate)?,
+    })
 }
 
 fn upstream(layers: &Layers) -> Result<Upstream, SettingsError> {

@@ -22,6 +22,7 @@ fn every_default_works() {
     assert_eq!(settings.data_dir, Path::new("mirror-data"));
     assert_eq!(settings.mode, Mode::Online);
     assert_eq!(settings.sparse_max_age, Duration::from_secs(60));
+    assert_eq!(settings.look_ahead, 500);
     assert_eq!(settings.max_file_bytes, 512 << 20);
     assert!(settings.upstream.sparse.unwrap().starts_with("https://"));
     assert!(settings.public_url.is_none());

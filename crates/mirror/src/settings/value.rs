@@ -65,6 +65,12 @@ pub fn count(text: &str) -> Result<usize, Wrong> {
     }
 }
 
+/// Reads a number; 0 means none.
+pub fn count_or_none(text: &str) -> Result<usize, Wrong> {
+    text.parse()
+        .map_err(|_| format!("it should be a whole number from 0 to {}", usize::MAX))
+}
+
 /// Reads one or more addresses to listen on, with commas between.
 pub fn listen(text: &str) -> Result<Vec<SocketAddr>, Wrong> {
     let read = |part: &str| {
@@ -177,13 +183,40 @@ impl TrustedProxies {
 
     /// Whether what `peer` says about its client is believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.peer
-            || self
-                .networks
-                .iter()
-                .any(|(network, bits)| within(peer, *network, *bits))
+        self.peer || self.lists(peer.to_canonical())
     }
+
+    /// The client behind `peer`, by what `X-Forwarded-For` lists, nearest last: the nearest that is no trusted proxy itself.
+    /// What stands before that one is hearsay.
+    pub fn client(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
+        let mut client = peer.to_canonical();
+        if !self.trusts(client) {
+            return client;
+        }
+        for named in forwarded.iter().rev() {
+            let Some(address) = forwarded_address(named) else {
+                break;
+            };
+            client = address.to_canonical();
+            if !self.lists(client) {
+                break;
+            }
+        }
+        client
+    }
+
+    fn lists(&self, address: IpAddr) -> bool {
+        self.networks
+            .iter()
+            .any(|(network, bits)| within(address, *network, *bits))
+    }
+}
+
+/// An address as proxies write it, some with a port.
+fn forwarded_address(named: &str) -> Option<IpAddr> {
+    let named = named.trim();
+    let with_port = || named.parse::<SocketAddr>().ok().map(|address| address.ip());
+    named.parse().ok().or_else(with_port)
 }
 
 fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
