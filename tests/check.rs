@@ -143,6 +143,29 @@ fn removed_versions_and_other_checksums_are_told_apart() {
 }
 
 #[test]
+fn a_large_lockfile_reaches_the_server() {
+    let upstream = FakeUpstream::start();
+    let mirror = mirror(&upstream).start();
+    let dir = tempfile::tempdir().unwrap();
+    let lockfile = dir.path().join("Cargo.lock");
+    let package = |number| {
+        format!(
+            "[[package]]\nname = \"krate-{number}\"\nversion = \"1.0.0\"\n\
+             source = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{number:064x}\"\n\n"
+        )
+    };
+    let text: String = (0..3000).map(package).collect();
+    std::fs::write(&lockfile, format!("version = 4\n\n{text}")).unwrap();
+    let output = mirror.run(&["check", "--lockfile", lockfile.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        text_of(&output).0.starts_with("0 of 3000 crate files are here"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
 fn without_a_lockfile_it_is_wrong_usage() {
     let upstream = FakeUpstream::start();
     let refused = mirror(&upstream).run(&["check"]);

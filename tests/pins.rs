@@ -1,7 +1,5 @@
 //! `mirror pin`, `mirror unpin` and `mirror pins`: named sets that stay, by a running server or without one.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
-
 use std::path::Path;
 
 use testkit::{CargoProject, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, said, text_of};

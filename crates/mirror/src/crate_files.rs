@@ -2,10 +2,10 @@
 
 use download_cache::{CrateFile, Wanted};
 use registry::{Checksum, CrateName, CrateVersion, DownloadTemplate};
-use upstream_http::UpstreamUrl;
+use upstream_http::{Request, UpstreamUrl};
 
 use crate::appliance::Appliance;
-use crate::error::ServeError;
+use crate::error::{ServeError, chain};
 
 /// A crate file that can be served: kept, or arriving.
 #[derive(Debug)]
@@ -36,14 +36,25 @@ impl Appliance {
             });
         };
         let checksum = listed.checksum;
-        if let Some(kept) = self.cache.kept(&checksum)? {
-            return Ok(Opened {
-                checksum,
-                file: CrateFile::Kept(kept),
-            });
+        match self.cache.open_kept(&checksum).await {
+            Ok(Some(kept)) => {
+                return Ok(Opened {
+                    checksum,
+                    file: CrateFile::Kept(kept),
+                });
+            }
+            Ok(None) => {}
+            Err(error) if self.is_offline() || error.is_temporary() => return Err(error.into()),
+            // one that the disk cannot read is fetched anew below, which is logged there
+            Err(_) => {}
         }
         if self.is_offline() {
-            return Err(not_kept());
+            return Err(if self.cache.is_set_aside(&checksum) {
+                let what = format!("{name} {version}");
+                ServeError::Damaged { what }
+            } else {
+                not_kept()
+            });
         }
         let url = self.download_url(&listed.spelled, version, &checksum).await?;
         let wanted = Wanted {
@@ -55,6 +66,47 @@ impl Appliance {
             checksum,
             file: self.cache.fetch(wanted, url).await?,
         })
+    }
+
+    /// Fetches a file anew that was kept and is bad or gone, to the end of its fill; else says why not.
+    pub async fn fetch_again(&self, wanted: &Wanted) -> Result<(), String> {
+        if self.is_offline() {
+            return Err("upstream is not to be asked".to_owned());
+        }
+        // a copy in memory would be given in place of the file
+        let forgotten = self.cache.kept(&wanted.checksum);
+        if matches!(forgotten, Ok(None)) {
+            self.cache.evict(&wanted.checksum).map_err(|error| chain(&error))?;
+        }
+        let opened = self.open_crate_file(&wanted.name, &wanted.version).await;
+        let opened = opened.map_err(|error| chain(&error))?;
+        if opened.checksum != wanted.checksum {
+            return Err(format!("the index says {} by now", opened.checksum));
+        }
+        if let CrateFile::Filling(mut waiter) = opened.file {
+            while let Some(piece) = waiter.next().await {
+                piece.map_err(|error| chain(&error))?;
+            }
+        }
+        match self.cache.kept(&wanted.checksum) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err("it was fetched but could not be kept, the log says why".to_owned()),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    /// How large upstream says that a file is; nothing of it is read. `None` if upstream does not say.
+    pub async fn size_upstream(&self, wanted: &Wanted) -> Option<u64> {
+        let url = self
+            .download_url(&wanted.name, &wanted.version, &wanted.checksum)
+            .await
+            .ok()?;
+        let answer = self
+            .upstream
+            .get(Request::get(url, self.settings.max_file_bytes))
+            .await
+            .ok()?;
+        answer.content_length.filter(|_| answer.status == 200)
     }
 
     /// Where upstream has the file; its host is trusted from then on, since the operator's upstream names it.

@@ -16,8 +16,8 @@ use crate::error::chain;
 use crate::selected::{Named, gather, whereabouts};
 use crate::settings::Mode;
 use fetching::Fetching;
-use plan::Plan;
 pub use plan::size;
+use plan::{Basis, Plan};
 use source::Source;
 
 /// What is to be fetched.
@@ -93,11 +93,8 @@ async fn prefetch_named(
         want_whole_index(appliance, watcher).await?;
     }
     let (files, problems) = gather(appliance, named, Ask::IfOld, &|words| watcher.say(words)).await?;
-    let plan = Plan::of(
-        whereabouts(appliance, files).await?,
-        problems,
-        appliance.metadata.totals()?,
-    );
+    let basis = Basis::Kept(appliance.metadata.totals()?);
+    let plan = Plan::of(whereabouts(appliance, files).await?, problems, basis);
     if dry_run {
         return Ok(plan.dry_run());
     }
@@ -134,7 +131,7 @@ async fn prefetch_all(
     appliance.index.want_whole();
     sync(appliance, watcher).await?;
     let (source, count) = Source::whole(appliance, watcher).await?;
-    let words = count.in_words(appliance.metadata.totals()?);
+    let words = count.in_words(appliance).await?;
     if dry_run {
         return Ok(Reply::ok("").with_report(words));
     }

@@ -104,13 +104,14 @@ pub async fn gather(
         name: krate.name.clone(),
         requirement: Requirement::Exactly(krate.version.clone()),
     };
-    for spec in named
-        .crates
-        .into_iter()
-        .chain(newest)
-        .chain(named.locked.iter().map(exactly))
-    {
-        closure.add(spec);
+    let specs = named.crates.into_iter().chain(newest);
+    specs.for_each(|spec| closure.add(spec));
+    for krate in &named.locked {
+        // a version that is listed here says enough; only for its dependencies, and for what is new, index files are read
+        let path = IndexPath::of(&krate.name);
+        if named.dependencies.is_some() || listed(appliance, &path, krate).await.is_err() {
+            closure.add(exactly(krate));
+        }
     }
     let mut running = FuturesUnordered::new();
     let mut waiting = Vec::new();

@@ -174,7 +174,9 @@ impl<'a, W: Watcher> Fetching<'a, W> {
     fn words(&self, bytes: u64) -> String {
         let (done, seconds) = (self.fetched + self.failures, self.began.elapsed().as_secs_f64());
         let percent = (100 * done).checked_div(self.total).unwrap_or(100);
-        let mut words = format!("{percent} %: {done} of {} files, {}", self.total, size(bytes));
+        let filled = (percent / 5).min(20) as usize;
+        let bar = format!("{}{}", "#".repeat(filled), ".".repeat(20 - filled));
+        let mut words = format!("[{bar}] {percent} %: {done} of {} files, {}", self.total, size(bytes));
         if seconds >= 1.0 {
             words.push_str(&format!(", {}/s", size((bytes as f64 / seconds) as u64)));
         }

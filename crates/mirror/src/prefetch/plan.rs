@@ -14,18 +14,32 @@ pub struct Plan {
     wanted: Vec<Selected>,
     /// What cannot be had, one line each.
     missing: Vec<String>,
-    totals: Totals,
+    basis: Basis,
+}
+
+/// What an estimate of bytes is made of: the index has no sizes.
+#[derive(Debug, Clone, Copy)]
+pub enum Basis {
+    /// What is kept in all.
+    Kept(Totals),
+    /// Some of the files to fetch, as upstream says.
+    Sample {
+        /// How many.
+        files: u64,
+        /// How large they are together.
+        bytes: u64,
+    },
 }
 
 impl Plan {
-    /// `totals`: what is kept in all, to estimate from.
-    pub fn of(found: Vec<Found>, problems: Vec<Problem>, totals: Totals) -> Self {
+    /// With what to estimate from.
+    pub fn of(found: Vec<Found>, problems: Vec<Problem>, basis: Basis) -> Self {
         let mut plan = Self {
             kept: 0,
             kept_bytes: 0,
             wanted: Vec::new(),
             missing: problems.iter().map(ToString::to_string).collect(),
-            totals,
+            basis,
         };
         for Found { selected, whereabouts } in found {
             match whereabouts {
@@ -42,7 +56,7 @@ impl Plan {
 
     /// What is about to be done.
     pub fn announcement(&self) -> String {
-        let fetched = to_fetch(self.wanted.len() as u64, self.totals);
+        let fetched = to_fetch(self.wanted.len() as u64, self.basis);
         let all = self.kept as usize + self.wanted.len() + self.missing.len();
         let mut text = format!(
             "{all} crate files: {} kept ({}), {fetched}",
@@ -77,19 +91,19 @@ impl Plan {
     }
 }
 
-/// How many, and how large that may be. The index has no sizes, so this is by what is kept.
-pub fn to_fetch(files: u64, totals: Totals) -> String {
-    match (files, totals.files) {
-        (0, _) => "none to fetch".to_owned(),
-        (_, 0) => {
-            format!("{files} to fetch; the index does not say how large they are, and nothing is kept to estimate from")
-        }
-        (_, kept) => format!(
-            "{files} to fetch, about {} (the index does not say how large they are: by the {kept} kept ones, {} on average)",
-            size(totals.bytes / kept * files),
-            size(totals.bytes / kept)
-        ),
-    }
+/// How many, and how large that may be.
+pub fn to_fetch(files: u64, basis: Basis) -> String {
+    const UNKNOWN: &str = "the index does not say how large they are";
+    let (known, bytes, of) = match basis {
+        _ if files == 0 => return "none to fetch".to_owned(),
+        Basis::Kept(totals) => (totals.files, totals.bytes, "kept ones"),
+        Basis::Sample { files, bytes } => (files, bytes, "of them that upstream was asked for"),
+    };
+    let Some(average) = bytes.checked_div(known) else {
+        return format!("{files} to fetch; {UNKNOWN}, and nothing is kept to estimate from");
+    };
+    let (all, each) = (size(average.saturating_mul(files)), size(average));
+    format!("{files} to fetch, about {all} ({UNKNOWN}: by the {known} {of}, {each} on average)")
 }
 
 /// Bytes for people.
@@ -141,7 +155,7 @@ mod tests {
             bytes: 6_000_000,
             crates: 2,
         };
-        let plan = Plan::of(all(), Vec::new(), totals);
+        let plan = Plan::of(all(), Vec::new(), Basis::Kept(totals));
         assert_eq!(
             plan.announcement(),
             "4 crate files: 1 kept (2.5 KB), 2 to fetch, about 3.0 MB (the index does not say how large they are: by the 4 kept \
@@ -149,7 +163,7 @@ mod tests {
         );
         let reply = plan.dry_run();
         assert!(!reply.ok && reply.report.unwrap().contains("\n  d 1.0.0: removed upstream"));
-        let empty = Plan::of(all(), Vec::new(), Totals::default()).announcement();
+        let empty = Plan::of(all(), Vec::new(), Basis::Kept(Totals::default())).announcement();
         assert!(empty.contains("nothing is kept to estimate from"), "{empty}");
     }
 }

@@ -3,17 +3,22 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use download_cache::Wanted;
+use futures_util::StreamExt;
+use futures_util::stream;
 use index_sync::TreeFile;
-use metadata_db::Totals;
 use registry::{Checksum, IndexFile, IndexPath};
 use selection::Selected;
 
 use super::Watcher;
-use super::plan::to_fetch;
+use super::plan::{Basis, to_fetch};
 use crate::appliance::{Appliance, StartError};
+use crate::selected::AT_ONCE;
 
 /// How often a walk over the whole index says how far it is, in crates.
 const SAY_EVERY: usize = 1000;
+/// With fewer files kept than this there is nothing to estimate from, and upstream is asked how large so many others are.
+const SAMPLE: usize = 32;
 
 /// What is to be fetched, one after the other.
 #[derive(Debug)]
@@ -23,12 +28,14 @@ pub struct Source {
 }
 
 /// What a walk over the whole index counted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct Count {
     crates: u64,
     files: u64,
     /// Those that are not kept.
     pub to_fetch: u64,
+    /// Some of these, from all over the index.
+    sample: Vec<Selected>,
 }
 
 impl Source {
@@ -50,6 +57,7 @@ impl Source {
         });
         let (crates, kept) = listing.await??;
         let mut count = Count::default();
+        let stride = crates.len().div_ceil(SAMPLE).max(1);
         for (at, path) in crates.iter().enumerate() {
             if at % SAY_EVERY == 0 {
                 watcher.say(format!(
@@ -62,10 +70,14 @@ impl Source {
                 return Err("it was given up, since nobody asked how it goes".into());
             }
             let (own, path, known) = (Arc::clone(appliance), path.clone(), Arc::clone(&kept));
-            let (files, wanted) = tokio::task::spawn_blocking(move || count_in(&own, &path, &known)).await??;
+            let (files, mut wanted) = tokio::task::spawn_blocking(move || count_in(&own, &path, &known)).await??;
             count.crates += 1;
             count.files += files;
-            count.to_fetch += wanted;
+            count.to_fetch += wanted.len() as u64;
+            if at % stride == 0 && !wanted.is_empty() {
+                // any version, since the newest ones are the largest
+                count.sample.push(wanted.swap_remove(at % wanted.len()));
+            }
         }
         let source = Self {
             next: VecDeque::new(),
@@ -92,24 +104,55 @@ impl Source {
 }
 
 impl Count {
-    /// For people.
-    pub fn in_words(&self, totals: Totals) -> String {
-        format!(
+    /// For people, with an estimate of bytes.
+    pub async fn in_words(&self, appliance: &Appliance) -> Result<String, StartError> {
+        let basis = self.basis(appliance).await?;
+        Ok(format!(
             "{} crate files of {} crates: {} kept, {}",
             self.files,
             self.crates,
             self.files - self.to_fetch,
-            to_fetch(self.to_fetch, totals)
-        )
+            to_fetch(self.to_fetch, basis)
+        ))
+    }
+
+    async fn basis(&self, appliance: &Appliance) -> Result<Basis, StartError> {
+        let totals = appliance.metadata.totals()?;
+        if totals.files >= SAMPLE as u64 || appliance.is_offline() {
+            return Ok(Basis::Kept(totals));
+        }
+        let sizes = stream::iter(self.sample.clone()).map(async move |file| {
+            let wanted = Wanted {
+                name: file.name,
+                version: file.version,
+                checksum: file.checksum?,
+            };
+            appliance.size_upstream(&wanted).await
+        });
+        let sizes: Vec<u64> = sizes
+            .buffer_unordered(AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        Ok(match sizes.len() {
+            0 => Basis::Kept(totals),
+            files => Basis::Sample {
+                files: files as u64,
+                bytes: sizes.iter().sum(),
+            },
+        })
     }
 }
 
-fn count_in(appliance: &Appliance, path: &IndexPath, kept: &HashSet<Checksum>) -> Result<(u64, u64), StartError> {
-    let files = versions(appliance, path)?;
-    let wanted = files
-        .iter()
-        .filter(|file| file.checksum.is_none_or(|checksum| !kept.contains(&checksum)));
-    Ok((files.len() as u64, wanted.count() as u64))
+fn count_in(
+    appliance: &Appliance,
+    path: &IndexPath,
+    kept: &HashSet<Checksum>,
+) -> Result<(u64, Vec<Selected>), StartError> {
+    let mut files = versions(appliance, path)?;
+    let all = files.len() as u64;
+    files.retain(|file| file.checksum.is_none_or(|checksum| !kept.contains(&checksum)));
+    Ok((all, files))
 }
 
 fn not_kept(appliance: &Appliance, path: &IndexPath) -> Result<Vec<Selected>, StartError> {
