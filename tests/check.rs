@@ -1,7 +1,5 @@
 //! `mirror check --lockfile`: will this build with upstream gone?
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
-
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
