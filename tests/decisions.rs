@@ -231,3 +231,37 @@ fn over_git_the_operators_word_counts_at_once_and_in_later_rounds() {
     assert_eq!(index_text(&mirror), both);
     assert!(ok(&mirror.run(&["removed"])).contains("removed nothing"));
 }
+
+/// What upstream has no more cannot be fetched again, so no budget takes it away; and the status page tells of the budget.
+#[test]
+fn a_budget_does_not_take_what_upstream_no_longer_has() {
+    let upstream = FakeUpstream::start();
+    let gone = CrateBuilder::new("abcd", "1.0.0").padding(50_000).build();
+    upstream.add(&gone);
+    upstream.add(&krate("1.1.0"));
+    let mirror = asking(&upstream)
+        .env("MIRROR_CACHE__MAX_SIZE", "150KB")
+        .env("MIRROR_CACHE__MIN_AGE", "0s")
+        .start();
+    mirror.keep(&gone);
+    upstream.remove_version("abcd", "1.0.0");
+    wait_until(&mirror, "it is removed", || !index_text(&mirror).contains("\"1.0.0\""));
+    for number in 0..6 {
+        let more = CrateBuilder::new(&format!("more-{number}"), "1.0.0")
+            .padding(40_000)
+            .build();
+        upstream.add(&more);
+        let reply = mirror.get(&format!("/api/v1/crates/{}/1.0.0/download", more.name));
+        assert_eq!(reply.body, more.bytes);
+    }
+    wait_until(&mirror, "the budget is kept", || {
+        mirror.metric("evicted_files") >= 3 && mirror.metric("kept_bytes") <= 150_000
+    });
+    ok(&mirror.run(&["keep", "abcd@1.0.0"]));
+    assert_eq!(mirror.get(&download("1.0.0")).body, gone.bytes);
+    let status = mirror.get("/status").text();
+    for part in ["Care of what is kept", "150000 bytes, ", "mirror accept abcd@1.0.0"] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    assert!(mirror.get("/").text().contains("it may use"));
+}

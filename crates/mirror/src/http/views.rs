@@ -1,5 +1,6 @@
 //! What the pages show, gathered from the index, the cache and the database. Blocks.
 
+mod keeping;
 mod status;
 
 use std::collections::HashMap;
@@ -116,7 +117,7 @@ fn cache_state(appliance: &Appliance) -> Result<CacheState, ServeError> {
         bytes_fetched: counted["bytes_fetched"],
         fills_running: appliance.cache.stats().fills_running,
         free_bytes: free_bytes(appliance.data_dir()).ok(),
-        max_bytes: None,
+        max_bytes: appliance.settings.cache.max_bytes,
     })
 }
 

@@ -5,15 +5,13 @@ use std::time::{Duration, SystemTime};
 use index_sync::{FollowPhase, PackLogState};
 use site::{Chrome, Group, Row, Status};
 
+use super::keeping::{care_rows, dispute_rows, pin_rows};
 use super::{cache_state, index_state, serves_git};
 use crate::appliance::Appliance;
 use crate::commands;
 use crate::error::ServeError;
 use crate::free_space::file_system;
 use crate::settings::Mode;
-
-/// So many changes of mind are listed; after a broken upstream there may be thousands.
-const MAX_DISPUTES: usize = 50;
 
 /// The status page: the same at length.
 pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeError> {
@@ -73,11 +71,12 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         group("Index", index_rows),
         group("Index over git", git_rows(appliance)),
         group("Cache", cache_rows),
+        group("Care of what is kept", care_rows(appliance, &cache)?),
         group("Connections", connection_rows),
     ];
     let pins = pin_rows(appliance)?;
     if !pins.is_empty() {
-        groups.insert(3, group("Pins", pins));
+        groups.insert(4, group("Pins", pins));
     }
     let disputes = commands::disputes(&appliance.index.decided_now()?);
     if !disputes.is_empty() {
@@ -89,29 +88,6 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         groups.insert(0, group("Not ready", rows));
     }
     Ok(site::status(&Status { chrome, groups }))
-}
-
-/// Removals and changed checksums, with what can be done about them.
-fn dispute_rows(disputes: &[commands::Dispute]) -> Vec<Row> {
-    let row = |dispute: &commands::Dispute| {
-        let label = format!("{} {}", dispute.krate, dispute.version);
-        Row::new(label, dispute.what.clone()).with_note(dispute.can.clone())
-    };
-    let mut rows: Vec<Row> = disputes.iter().take(MAX_DISPUTES).map(row).collect();
-    if let Some(more) = disputes.len().checked_sub(MAX_DISPUTES).filter(|more| *more > 0) {
-        rows.push(Row::new("And more", more.to_string()).with_note("mirror removed lists all"));
-    }
-    rows
-}
-
-/// Sets of files that no budget takes away.
-fn pin_rows(appliance: &Appliance) -> Result<Vec<Row>, ServeError> {
-    let pins = appliance.decisions.pins()?;
-    let row = |pin: &metadata_db::Pin| {
-        let since = site::date(u64::try_from(pin.pinned_at).unwrap_or_default());
-        Row::new(pin.name.clone(), format!("{} files", pin.files.len())).with_note(format!("since {since}"))
-    };
-    Ok(pins.iter().map(row).collect())
 }
 
 /// How following goes, and what git clients can have.
