@@ -25,8 +25,8 @@ deny:
 e2e-online:
     MIRROR_E2E_ONLINE=1 cargo test -p mirror --test online -- --nocapture --test-threads 1
 
-# kill -9 at random moments under load, 200 times
-soak-crash rounds="200":
+# kill -9 at random moments under load, 1,000 times, and before each call that changes the disk
+soak-crash rounds="1000":
     MIRROR_CRASH_ROUNDS={{rounds}} cargo test --release -p mirror --test crash -- --nocapture
 
 # a cold `cargo fetch` of 300 crates at 0, 2 and 20 ms, against nginx and against HTTP/1.1
@@ -57,3 +57,7 @@ bench-git *options:
 # 2,000 changes of upstream at random, with 200 kills and git clients left behind at old commits
 soak-git rounds="2000":
     MIRROR_SOAK_ROUNDS={{rounds}} cargo test --release -p mirror --test soak_git -- --nocapture
+
+# 100,000 downloads through an upstream that does everything wrong that it can
+soak-cache downloads="100000":
+    MIRROR_CACHE_DOWNLOADS={{downloads}} cargo test --release -p mirror --test soak_cache -- --nocapture

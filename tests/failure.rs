@@ -380,15 +380,13 @@ fn hits_go_on(mirror: &MirrorProcess, kept: &[BuiltCrate], what: impl FnOnce()) 
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let hits = scope.spawn(|| {
-            let mut hits = 0;
-            for krate in kept.iter().cycle() {
+            for (hits, krate) in kept.iter().cycle().enumerate() {
                 if over.load(Relaxed) && hits >= kept.len() {
                     break;
                 }
                 assert_whole(&get(mirror, &krate.name), krate);
                 let line = mirror.get(&format!("/index/{}", krate.index_path()));
                 assert_eq!(line.text(), format!("{}\n", krate.index_line));
-                hits += 1;
             }
         });
         what();
