@@ -1,8 +1,6 @@
 //! A mirror whose upstream is not crates.io: another mirror, by either protocol, a registry that wants a token, and one with its own
 //! way to name downloads. Real cargo at the end of each.
 
-#![expect(clippy::unwrap_used, reason = "a test ends by it")]
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -165,6 +163,15 @@ fn a_registry_that_wants_a_token_serves_those_who_have_none() {
     assert!(!elsewhere.requests().iter().any(with_token), "{host} got the token");
     registry.clear_faults();
     runs(&project().use_mirror(&second));
+    // with auth-required, the host that config.json itself names for downloads gets the token, as cargo does it
+    let store = FakeUpstream::start();
+    store.serve_at("/files/Outer-1.0.0", &crates[0].bytes);
+    registry.set_dl(&format!("{}/files/{{crate}}-{{version}}", store.base_url()));
+    let third = asking(&registry.sparse_url())
+        .env("MIRROR_UPSTREAM__TOKEN", TOKEN)
+        .start();
+    assert_eq!(third.get("/api/v1/crates/Outer/1.0.0/download").body, crates[0].bytes);
+    assert!(store.requests().iter().all(with_token) && !store.requests().is_empty());
     assert!(!mirror.log().contains("secret-of-the-office") && !second.log().contains("secret-of-the-office"));
 }
 
