@@ -146,7 +146,9 @@ fn a_changed_checksum_waits_for_the_operator_who_may_take_it() {
     let accepted = ok(&mirror.run(&["accept", "abcd@1.0.0"]));
     assert!(accepted.contains("upstream's line is published"), "{accepted}");
     assert!(
-        mirror.log().contains("abcd 1.0.0: Accept by command"),
+        mirror
+            .log()
+            .contains("by command, version 1.0.0 is taken as upstream changed it"),
         "{}",
         mirror.log()
     );

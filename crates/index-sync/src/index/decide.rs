@@ -27,6 +27,19 @@ pub enum Decided {
     AsUpstream,
 }
 
+impl Decided {
+    /// For the log, after the version.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Again => "is published again and kept",
+            Self::Stays => "is kept as it is here",
+            Self::Changed => "is taken as upstream changed it",
+            Self::LeftOut => "is left out, as upstream does",
+            Self::AsUpstream => "is kept no longer; upstream's next answer counts",
+        }
+    }
+}
+
 /// The operator's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
@@ -150,7 +163,7 @@ impl Inner {
             submitted.map_err(internal)?;
         }
         for (vers, decided) in &change.decided {
-            log::info!("{} {vers}: {word:?} by command, {decided:?}", path.file_name());
+            log::info!("{}: by command, version {vers} {}", path.file_name(), decided.words());
         }
         Ok(Ok(change.decided))
     }
