@@ -254,6 +254,35 @@ fn no_more_than_eight_are_asked_for_at_once_and_a_killed_one_goes_on() {
 }
 
 #[test]
+fn the_server_stops_when_the_command_is_killed() {
+    let crates: Vec<BuiltCrate> = (0..20)
+        .map(|number| CrateBuilder::new(&format!("many-{number:02}"), "1.0.0").build())
+        .collect();
+    let upstream = upstream_with(&crates);
+    let list: String = crates.iter().map(|krate| format!("{}\n", krate.name)).collect();
+    let mirror = mirror(&upstream).file("all.txt", &list).start();
+    let held = upstream.hold("/dl/");
+    let killed = mirror.run_or_kill(&["prefetch", "--list", "all.txt"], Duration::from_secs(1));
+    assert!(killed.is_none(), "{}", said(&killed.unwrap()));
+    assert!(held.wait_reached(8, PATIENCE), "{}", mirror.log());
+    let again = mirror.run(&["prefetch", "--list", "all.txt"]);
+    assert!(
+        failed(&again).1.contains("another prefetch is under way"),
+        "{}",
+        said(&again)
+    );
+    assert!(
+        mirror.wait_for_log("nobody asked any more how it goes", PATIENCE),
+        "{}",
+        mirror.log()
+    );
+    held.open();
+    let told = ok(&mirror.run(&["prefetch", "--list", "all.txt"]));
+    assert!(told.contains("20 crate files"), "{told}");
+    assert_eq!(mirror.kept_files().len(), 20);
+}
+
+#[test]
 fn all_of_upstream_wants_a_contact_and_says_first_how_much_it_is() {
     let crates = crates();
     let (upstream, git) = (upstream_with(&crates), GitUpstream::start());

@@ -50,6 +50,10 @@ pub fn prefetch(appliance: &Arc<Appliance>, wish: Wish) -> Reply {
     let own = Arc::clone(appliance);
     tokio::spawn(async move {
         let reply = crate::prefetch::prefetch(&own, wish, &own.prefetch_job).await;
+        match reply.ok {
+            true => log::info!("a prefetch by command has ended well"),
+            false => log::warn!("a prefetch by command has ended: {}", reply.message),
+        }
         own.prefetch_job.end(reply);
     });
     Reply::ok("begun")

@@ -52,6 +52,19 @@ struct Features {
     named: BTreeSet<String>,
 }
 
+impl Features {
+    /// Whether a version has them: cargo passes over one that lacks a feature which is asked for.
+    fn are_in(&self, listed: &Listed) -> bool {
+        let mut named = self
+            .named
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != "default")
+            .peekable();
+        named.peek().is_none() || IndexDependencies::parse(&listed.raw).is_ok_and(|version| version.has_features(named))
+    }
+}
+
 #[derive(Debug)]
 struct Chosen {
     file: Selected,
@@ -137,7 +150,7 @@ impl Closure {
 
     fn meet(&mut self, need: Need, path: &IndexPath) {
         let found = match &self.files[path] {
-            Ok(versions) => versions.choose(&need.requirement),
+            Ok(versions) => versions.choose(&need.requirement, |listed| need.features.are_in(listed)),
             Err(trouble) => Err(trouble.clone()),
         };
         let listed = match found {

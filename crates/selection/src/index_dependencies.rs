@@ -65,6 +65,12 @@ impl IndexDependencies {
         there.then(|| parts.into_iter().flatten().flatten().map(String::as_str))
     }
 
+    /// Whether it can be asked for these features: those it names, and its optional dependencies.
+    pub(crate) fn has_features<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        let optional = |name: &str| self.deps.iter().any(|dep| dep.is_optional() && dep.name == name);
+        names.all(|name| self.feature(name).is_some() || optional(name))
+    }
+
     /// The names of all features.
     pub(crate) fn feature_names(&self) -> impl Iterator<Item = &str> {
         let parts = [&self.features, &self.features2];

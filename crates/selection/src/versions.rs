@@ -47,8 +47,12 @@ impl Versions {
         Self(versions)
     }
 
-    /// The version that is meant.
-    pub(crate) fn choose(&self, requirement: &Requirement) -> Result<&Listed, Trouble> {
+    /// The version that is meant: one that suits otherwise too, if one does.
+    pub(crate) fn choose(
+        &self,
+        requirement: &Requirement,
+        suits: impl Fn(&Listed) -> bool,
+    ) -> Result<&Listed, Trouble> {
         let fits = |listed: &&Listed| match requirement {
             Requirement::Newest => true,
             Requirement::Exactly(version) => listed.version.semver().cmp_precedence(version.semver()).is_eq(),
@@ -65,7 +69,10 @@ impl Versions {
                 let stable = known().find(|listed| !listed.version.is_prerelease());
                 stable.or_else(|| known().next())
             }
-            Requirement::Fitting(_) => self.usable().find(fits),
+            Requirement::Fitting(_) => {
+                let fitting = || self.usable().filter(fits);
+                fitting().find(|listed| suits(listed)).or_else(|| fitting().next())
+            }
         };
         found.ok_or_else(|| match self.0.iter().any(|listed| fits(&listed)) {
             true => Trouble::OnlyYanked,
@@ -100,7 +107,7 @@ mod tests {
 
     fn chosen(versions: &Versions, requirement: &str) -> Result<String, Trouble> {
         let spec: crate::CrateSpec = format!("a{requirement}").parse().unwrap();
-        let found = versions.choose(&spec.requirement);
+        let found = versions.choose(&spec.requirement, |_| true);
         found.map(|listed| listed.version.to_string())
     }
 
@@ -166,7 +173,7 @@ mod tests {
                 .map(|(a, b, c, yanked)| (semver::Version::new(*a, *b, *c), *yanked))
                 .collect();
             let expected = last.iter().filter(|(version, yanked)| !**yanked && req.matches(version)).map(|(version, _)| version).max();
-            let found = versions.choose(&Requirement::Fitting(req.clone())).ok();
+            let found = versions.choose(&Requirement::Fitting(req.clone()), |_| true).ok();
             prop_assert_eq!(found.map(|listed| listed.version.semver()), expected);
         }
     }

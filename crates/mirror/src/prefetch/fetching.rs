@@ -84,7 +84,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
         let mut running = FuturesUnordered::new();
         let mut given_up = None;
         loop {
-            while given_up.is_none() && running.len() < AT_ONCE {
+            while running.len() < AT_ONCE {
                 let Some(file) = source.next(appliance).await? else {
                     break;
                 };
@@ -101,7 +101,11 @@ impl<'a, W: Watcher> Fetching<'a, W> {
                 },
                 () = tokio::time::sleep(TICK) => {}
             }
-            given_up = given_up.or_else(|| self.reason_to_stop());
+            // fills that are under way belong to the cache, and end by themselves
+            given_up = self.reason_to_stop();
+            if given_up.is_some() {
+                break;
+            }
         }
         drop(running);
         self.wait_until_recorded().await?;

@@ -123,6 +123,26 @@ fn optional_dependencies_come_with_the_features_that_somebody_asks_for() {
 }
 
 #[test]
+fn a_version_without_a_feature_that_is_asked_for_is_passed_over() {
+    let index = Index::of(&[
+        krate("app", "1.0.0")
+            .dep_full(Dependency::new("lib", "1").features(&["preview"]))
+            .dep_full(Dependency::new("other", "1").features(&["unheard-of"]))
+            .build(),
+        krate("lib", "1.0.0").feature("preview", &[]).build(),
+        krate("lib", "1.1.0")
+            .dep_full(Dependency::new("preview", "1").optional())
+            .build(),
+        krate("lib", "1.2.0").build(),
+        krate("preview", "1.0.0").build(),
+        krate("other", "1.0.0").build(),
+        krate("other", "1.1.0").build(),
+    ]);
+    let expected = ["app 1.0.0", "lib 1.1.0", "other 1.1.0", "preview 1.0.0"];
+    assert_eq!(index.close(with_deps(), &["app"]).0, expected);
+}
+
+#[test]
 fn dev_dependencies_are_those_of_the_roots_and_targets_leave_out() {
     let index = Index::of(&[
         krate("app", "1.0.0")
