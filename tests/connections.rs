@@ -444,7 +444,10 @@ fn running_out_of_file_descriptors_is_survived() {
     let upstream = FakeUpstream::start();
     let kept = publish(&upstream, "kept", 300_000);
     let cold = publish(&upstream, "cold", 300_000);
-    let mirror = builder(&upstream).open_files(80).start();
+    let mirror = builder(&upstream)
+        .open_files(80)
+        .env("MIRROR_LIMITS__CONNECTIONS", "1000")
+        .start();
     assert_eq!(mirror.get(&download("kept")).status, 200);
     let mut inside = BufReader::new(connect(&mirror));
     let mut ask = |path: &str| {

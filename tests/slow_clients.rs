@@ -38,9 +38,16 @@ fn request(name: &str) -> String {
 
 /// A connection that takes only a few thousand bytes before its owner reads.
 fn narrow(mirror: &MirrorProcess) -> TcpStream {
+    narrow_from(mirror, "127.0.0.1")
+}
+
+/// The same, of a client at this address of the machine.
+fn narrow_from(mirror: &MirrorProcess, source: &str) -> TcpStream {
     let address: SocketAddr = mirror.authority().parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
+    let source = SocketAddr::new(source.parse().unwrap(), 0);
+    socket.bind(&source.into()).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -223,4 +230,105 @@ fn index_files_and_pages_that_nobody_reads_cost_little() {
     }
     let heals = eventually(SOON, || (mirror.get("/crates/many").status == 200).then_some(()));
     assert!(heals.is_some(), "the budget is given back");
+}
+
+/// One request on a connection of its own, and the whole answer.
+fn answer_to(mirror: &MirrorProcess, source: &str, path: &str) -> Vec<u8> {
+    let mut stream = narrow_from(mirror, source);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+/// Connections that were asked something and stay open.
+fn crowd(mirror: &MirrorProcess, source: &str, count: usize) -> Vec<TcpStream> {
+    let enter = |_| {
+        let mut stream = narrow_from(mirror, source);
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        stream
+    };
+    (0..count).map(enter).collect()
+}
+
+fn assert_told_to_come_again(answer: &[u8]) {
+    let text = String::from_utf8_lossy(answer);
+    assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    assert!(text.contains("\r\nRetry-After: "), "{text}");
+}
+
+#[test]
+fn one_client_cannot_take_the_connections_of_others() {
+    let upstream = FakeUpstream::start();
+    let krate = publish(&upstream, "kept", 100_000);
+    let mirror = MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
+        .upstream(&upstream)
+        .env("MIRROR_LIMITS__CONNECTIONS_PER_CLIENT", "40")
+        .start();
+    let path = "/api/v1/crates/kept/1.0.0/download";
+    assert!(answer_to(&mirror, "127.0.0.3", path).ends_with(&krate.bytes));
+    let greedy = crowd(&mirror, "127.0.0.2", 40);
+    assert_told_to_come_again(&answer_to(&mirror, "127.0.0.2", path));
+    assert!(
+        answer_to(&mirror, "127.0.0.3", path).ends_with(&krate.bytes),
+        "others are served"
+    );
+    assert!(mirror.metric("connections_refused") >= 1);
+    drop(greedy);
+    let forgiven = eventually(SOON, || {
+        answer_to(&mirror, "127.0.0.2", path)
+            .ends_with(&krate.bytes)
+            .then_some(())
+    });
+    assert!(forgiven.is_some());
+}
+
+#[test]
+fn all_clients_together_have_a_limit_and_trusted_proxies_no_other() {
+    let upstream = FakeUpstream::start();
+    let mirror = MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror")))
+        .upstream(&upstream)
+        .env("MIRROR_LIMITS__CONNECTIONS", "40")
+        .env("MIRROR_LIMITS__CONNECTIONS_PER_CLIENT", "2")
+        .env("MIRROR_TRUSTED_PROXIES", "127.0.0.2")
+        .start();
+    let gone = eventually(SOON, || (mirror.metric("connections_open") == 1).then_some(()));
+    assert!(gone.is_some());
+    let proxied = crowd(&mirror, "127.0.0.2", 40);
+    assert_told_to_come_again(&answer_to(&mirror, "127.0.0.3", "/healthz"));
+    drop(proxied);
+    let healed = eventually(SOON, || {
+        answer_to(&mirror, "127.0.0.3", "/healthz")
+            .ends_with(b"alive\n")
+            .then_some(())
+    });
+    assert!(healed.is_some());
+}
+
+#[test]
+fn a_good_client_is_served_among_hundreds_that_read_nothing() {
+    let upstream = FakeUpstream::start();
+    let large = publish(&upstream, "large", 1 << 20);
+    let small = publish(&upstream, "small", 20_000);
+    let mirror = start(&upstream);
+    let path = |name: &str| format!("/api/v1/crates/{name}/1.0.0/download");
+    assert!(mirror.get(&path("large")).body == large.bytes);
+    let slow: Vec<TcpStream> = (0..400)
+        .map(|n| {
+            let mut stream = narrow_from(&mirror, &format!("127.0.1.{}", n % 4 + 1));
+            let asked = match n % 3 {
+                0 => request("large"),
+                1 => "GET /index/config.json HTTP/1.1\r\nHos".to_owned(),
+                _ => String::new(),
+            };
+            stream.write_all(asked.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        assert!(mirror.get(&path("small")).body == small.bytes);
+    }
+    drop(slow);
 }

@@ -20,8 +20,9 @@ use crate::{
     upgrade,
 };
 
-/// Unsent bytes that the kernel takes before a write has to wait.
-const UNSENT_LIMIT_BYTES: u32 = 128 * 1024;
+/// Unsent bytes that the kernel takes before a write has to wait. A write may go on when half of them have left: with more of them, a
+/// client that takes 1 KB a second would seem to take nothing for minutes.
+const UNSENT_LIMIT_BYTES: u32 = 32 * 1024;
 /// How long sent bytes may stay unacknowledged.
 const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(60);
 /// How long a client that is one too many has to ask, so that it can be told.

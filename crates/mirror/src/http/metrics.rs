@@ -31,6 +31,7 @@ impl Collector for Readings {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let out = &mut encoder;
         self.crate_files(out)?;
+        self.care(out)?;
         self.index(out)?;
         self.following(out)?;
         self.git(out)?;
@@ -90,6 +91,18 @@ impl Readings {
             "Bytes of crate files from upstream",
             cache.bytes_fetched,
         )?;
+        counter(
+            out,
+            "memory_hits",
+            "Crate files that were given from memory",
+            cache.memory_hits,
+        )?;
+        gauge(
+            out,
+            "memory_bytes",
+            "Small crate files in memory, in bytes",
+            cache.memory_bytes,
+        )?;
         gauge(out, "fills_running", "Fills under way", cache.fills_running)?;
         gauge(
             out,
@@ -106,6 +119,61 @@ impl Readings {
             gauge(out, "disk_free_bytes", "Free bytes where the data directory is", free)?;
         }
         Ok(())
+    }
+
+    /// The budget, and what is done against rot.
+    fn care(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (budget, scrubbed) = (&self.0.budget, &self.0.scrubbed);
+        if let Some(max_bytes) = self.0.settings.cache.max_bytes {
+            gauge(
+                out,
+                "budget_bytes",
+                "What may be kept of crate files, in bytes",
+                max_bytes,
+            )?;
+        }
+        counter(
+            out,
+            "evicted_files",
+            "Crate files that went to make room",
+            budget.evicted_files.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "evicted_bytes",
+            "Their size in bytes",
+            budget.evicted_bytes.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "bad_files",
+            "Kept files that had wrong bytes and were set aside",
+            self.0.cache.stats().bad_files,
+        )?;
+        counter(
+            out,
+            "repaired_files",
+            "Of them fetched again by themselves",
+            scrubbed.repaired.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "scrubbed_files",
+            "Kept files that were hashed again in the background",
+            scrubbed.files.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "scrubbed_bytes",
+            "Their size in bytes",
+            scrubbed.bytes.load(Relaxed),
+        )?;
+        counter(
+            out,
+            "unreadable_files",
+            "Kept files that the disk could not read in the background",
+            scrubbed.unreadable.load(Relaxed),
+        )
     }
 
     fn index(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -261,6 +329,18 @@ impl Readings {
             "connections_upgraded",
             "Connections upgraded to HTTP/2",
             connections.upgraded(),
+        )?;
+        counter(
+            out,
+            "connections_refused",
+            "Connections refused because there were too many",
+            connections.refused(),
+        )?;
+        counter(
+            out,
+            "connections_cut",
+            "Connections cut because the client took or sent too little",
+            connections.cut(),
         )?;
         gauge(out, "connections_open", "Connections open now", connections.open())
     }

@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use registry::{CrateName, CrateVersion};
 
 use super::base_url::{BaseUrl, base_url};
+use super::body::PieceBytes;
 use super::error::text_refusal;
 use super::{Shared, body, views};
 use crate::client_config::client_config;
@@ -65,13 +66,14 @@ fn html(request: &HttpRequest, appliance: &Shared, status: StatusCode, page: Str
             .content_type("text/plain; charset=utf-8")
             .body("too many pages are being sent at once; come again in some seconds\n");
     };
+    let piece = PieceBytes::new(request.version(), appliance.connections.open());
     HttpResponse::build(status)
         .insert_header((header::CONTENT_SECURITY_POLICY, site::CONTENT_SECURITY_POLICY))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .content_type("text/html; charset=utf-8")
-        .body(body::page(page.into(), budget, request.version()))
+        .body(body::page(page.into(), budget, piece))
 }
 
 /// Makes a page on a thread where blocking is allowed, since it reads the database and renders text.
