@@ -8,6 +8,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 
+#[path = "crash/budget.rs"]
+mod budget;
 #[path = "crash/oracles.rs"]
 mod oracles;
 #[path = "crash/points.rs"]
