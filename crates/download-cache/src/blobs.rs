@@ -116,6 +116,11 @@ impl Blobs {
         Ok(target)
     }
 
+    pub(crate) fn is_set_aside(&self, checksum: &Checksum) -> bool {
+        let bad = self.directory.join(BAD).join(checksum.to_hex());
+        self.disk.look(&bad).is_ok()
+    }
+
     /// Takes a finished file in, so that it outlives a power cut. Blocks for the disk.
     pub(crate) fn keep(&self, temp: TempFile, checksum: &Checksum) -> Result<(), Error> {
         self.prepare_folder(checksum)?;

@@ -232,6 +232,11 @@ impl DownloadCache {
         Ok(freed)
     }
 
+    /// Whether a file with this checksum was found bad and set aside, perhaps in an earlier life. Blocks for one system call.
+    pub fn is_set_aside(&self, checksum: &Checksum) -> bool {
+        self.inner.blobs.is_set_aside(checksum)
+    }
+
     /// Forgets a kept file to make room, unless somebody reads it from disk now. Blocks for the disk.
     ///
     /// # Errors

@@ -23,6 +23,12 @@ pub enum ServeError {
         /// A crate, or one version of it.
         what: String,
     },
+    /// It was kept here, but its file was damaged, and upstream is not to be asked for another.
+    #[error("the kept file of {what} was damaged and is set aside, and this mirror is offline")]
+    Damaged {
+        /// A crate and its version.
+        what: String,
+    },
     /// The index could not say.
     #[error(transparent)]
     Index(#[from] index_sync::Error),

@@ -79,7 +79,7 @@ fn status(error: &ServeError) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         ServeError::BadRequest(_) => StatusCode::BAD_REQUEST,
-        ServeError::NotYet => StatusCode::SERVICE_UNAVAILABLE,
+        ServeError::NotYet | ServeError::Damaged { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ServeError::DownloadAddress { .. } => StatusCode::BAD_GATEWAY,
         ServeError::Index(index_sync::Error::Unavailable { .. } | index_sync::Error::Stopped) => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -77,6 +77,7 @@ async fn bad_bytes_are_set_aside_and_fetched_again() {
         assert!(open(&cache, &wanted).await.is_none());
         let bad = fixture.data.path().join("blobs/bad").join(wanted.checksum.to_hex());
         assert!(bad.exists() && !blob(&fixture, &wanted).exists());
+        assert!(cache.is_set_aside(&wanted.checksum));
         let told = fixture.events.lock().unwrap().last().cloned();
         assert!(matches!(told, Some(Event::Bad { checksum }) if checksum == wanted.checksum));
         assert_eq!(cache.stats().bad_files, 1);

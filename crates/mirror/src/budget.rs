@@ -1,0 +1,202 @@
+//! Keeps the crate files within `cache.max_size`: those that were not used for the longest time go first.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use download_cache::Eviction;
+use metadata_db::KeptRow;
+use registry::Checksum;
+use tokio::sync::{Notify, watch};
+
+use crate::appliance::{Appliance, StartError};
+use crate::clock::unix_now;
+use crate::error::chain;
+
+/// Files that are looked at together.
+const BATCH: u32 = 256;
+/// Fills come in crowds; so long is waited for more of them.
+const GATHER: Duration = Duration::from_secs(1);
+/// When nothing more may go, the next look has time: files grow old, and pins are taken back.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// Wakes the task that keeps the budget, and counts what it did.
+#[derive(Debug, Default)]
+pub struct Budget {
+    woken: Notify,
+    one_at_a_time: Mutex<()>,
+    /// Files that went to make room.
+    pub evicted_files: AtomicU64,
+    /// Their bytes.
+    pub evicted_bytes: AtomicU64,
+}
+
+impl Budget {
+    /// Something was kept.
+    pub fn look(&self) {
+        self.woken.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Files that went.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that are kept now.
+    pub kept_bytes: u64,
+    /// What may be kept.
+    pub max_bytes: u64,
+}
+
+impl Pruned {
+    fn is_over(&self) -> bool {
+        self.kept_bytes > self.max_bytes
+    }
+}
+
+impl std::fmt::Display for Pruned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {} forgotten, {} bytes freed; {} bytes are kept of {} that may be",
+            self.files,
+            if self.files == 1 { "file" } else { "files" },
+            self.bytes,
+            self.kept_bytes,
+            self.max_bytes
+        )?;
+        if self.is_over() {
+            write!(f, ": what is over is pinned, being read, or younger than cache.min_age")?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the budget at the start and after fills, until the mirror stops. Returns at once if there is none.
+pub async fn keep_within(appliance: Arc<Appliance>, mut stop: watch::Receiver<bool>) {
+    let Some(max_bytes) = appliance.settings.cache.max_bytes else {
+        return;
+    };
+    let mut was_over = false;
+    while !*stop.borrow() {
+        let own = Arc::clone(&appliance);
+        let round = tokio::task::spawn_blocking(move || prune(&own, max_bytes)).await;
+        let is_over = told(round.unwrap_or_else(|panic| Err(panic.into())), was_over).unwrap_or(was_over);
+        was_over = is_over;
+        tokio::select! {
+            () = next_round(&appliance.budget, is_over) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+async fn next_round(budget: &Budget, is_over: bool) {
+    if is_over {
+        tokio::time::sleep(STUCK).await;
+    } else {
+        budget.woken.notified().await;
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Logs a round, and says whether too much is kept still; `None` if it failed.
+fn told(round: Result<Pruned, StartError>, was_over: bool) -> Option<bool> {
+    match round {
+        Ok(pruned) => {
+            if pruned.files > 0 {
+                log::info!("made room: {pruned}");
+            } else if pruned.is_over() && !was_over {
+                log::warn!("cache.max_size cannot be kept: {pruned}");
+            }
+            Some(pruned.is_over())
+        }
+        Err(error) => {
+            log::error!("no room could be made: {}", chain(&*error));
+            None
+        }
+    }
+}
+
+/// Evicts least recently used files until at most `max_bytes` are kept; a fiftieth less if anything has to go, so that the
+/// next file does not need a round of its own. Pinned and young files stay, and those that are being read. Blocks.
+pub fn prune(appliance: &Appliance, max_bytes: u64) -> Result<Pruned, StartError> {
+    let _one_at_a_time = appliance.budget.lock();
+    let mut pruned = Pruned {
+        kept_bytes: appliance.metadata.totals()?.bytes,
+        max_bytes,
+        ..Pruned::default()
+    };
+    if !pruned.is_over() {
+        return Ok(pruned);
+    }
+    // what was served a moment ago is the last to go
+    appliance.flush_statistics()?;
+    let mut pinned = appliance.decisions.pinned_checksums()?;
+    // upstream may not have them any more, and the operator may want them back
+    pinned.extend(appliance.index.irreplaceable()?);
+    let goal = max_bytes - max_bytes / 50;
+    let mut stays = 0;
+    while pruned.kept_bytes > goal && !appliance.stopping() {
+        let candidates = candidates(appliance, stays)?;
+        let is_last = candidates.len() < (stays + BATCH) as usize;
+        stays = evict(appliance, &candidates, &pinned, goal, &mut pruned)?;
+        if is_last {
+            break;
+        }
+    }
+    appliance.budget.evicted_files.fetch_add(pruned.files, Relaxed);
+    appliance.budget.evicted_bytes.fetch_add(pruned.bytes, Relaxed);
+    Ok(pruned)
+}
+
+/// The next ones, behind `stays` that were looked at and stay.
+fn candidates(appliance: &Appliance, stays: u32) -> Result<Vec<KeptRow>, metadata_db::Error> {
+    let min_age = i64::try_from(appliance.settings.cache.min_age.as_secs()).unwrap_or(i64::MAX);
+    // without an age, what was kept in this very second may go too
+    let younger_than = unix_now()
+        .saturating_sub(min_age)
+        .saturating_add(i64::from(min_age == 0));
+    appliance.metadata.eviction_candidates(stays + BATCH, younger_than)
+}
+
+/// Evicts from `candidates` until `goal` is reached, and says how many of them stay.
+fn evict(
+    appliance: &Appliance,
+    candidates: &[KeptRow],
+    pinned: &HashSet<Checksum>,
+    goal: u64,
+    pruned: &mut Pruned,
+) -> Result<u32, StartError> {
+    let mut stays = 0;
+    for row in candidates {
+        if pruned.kept_bytes <= goal {
+            break;
+        }
+        if pinned.contains(&row.checksum) {
+            stays += 1;
+            continue;
+        }
+        let freed_bytes = match appliance.cache.evict_unused(&row.checksum)? {
+            Eviction::InUse => {
+                stays += 1;
+                continue;
+            }
+            Eviction::Freed(bytes) => bytes,
+            Eviction::Absent => 0,
+        };
+        appliance.metadata.forget_kept(&row.checksum)?;
+        log::debug!("{} {}: evicted to make room", row.name, row.version);
+        pruned.files += u64::from(freed_bytes > 0);
+        pruned.bytes += freed_bytes;
+        pruned.kept_bytes = appliance.metadata.totals()?.bytes;
+    }
+    Ok(stays)
+}

@@ -1,0 +1,33 @@
+//! `mirror prune`: by the running server, or here if none runs.
+
+use std::sync::Arc;
+
+use super::own_appliance::with_own_appliance;
+use super::{Ended, say};
+use crate::appliance::Appliance;
+use crate::budget::prune as prune_to;
+use crate::control::{Request, ask};
+use crate::data_dir::check_format;
+use crate::settings::Settings;
+
+/// Shrinks the cache to `cache.max_size`, as this command has it or else the server.
+pub fn prune(settings: Settings) -> Ended {
+    check_format(&settings.data_dir)?;
+    let max_bytes = settings.cache.max_bytes;
+    let text = match ask(&settings.data_dir, &Request::Prune { max_bytes })? {
+        Some(reply) if reply.ok => reply.message,
+        Some(reply) => return Err(reply.message.into()),
+        None => {
+            let max_bytes = max_bytes.ok_or(NO_BUDGET)?;
+            with_own_appliance(settings, async |appliance: &Arc<Appliance>| {
+                tokio::task::block_in_place(|| prune_to(appliance, max_bytes))
+            })?
+            .to_string()
+        }
+    };
+    say(&format!("{text}\n"))
+}
+
+/// There is nothing to shrink to.
+pub const NO_BUDGET: &str =
+    "cache.max_size is not set, so there is no budget to shrink to: --cache-max-size 20GB gives one";
