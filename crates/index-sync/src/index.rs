@@ -115,7 +115,7 @@ impl Index {
             pack_log,
             mode: Mutex::new(Mode::Online),
             flights: Arc::new(SingleFlight::new()),
-            look_ahead: LookAhead::default(),
+            look_ahead: LookAhead::new(),
             upstream_config: Mutex::new(None),
             removals: tokio::sync::Mutex::new(()),
             refused: AtomicU64::new(0),

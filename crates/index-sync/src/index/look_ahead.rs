@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use registry::IndexPath;
+use tokio::sync::Semaphore;
 
 use super::Inner;
 use crate::Ask;
@@ -24,9 +25,11 @@ const WAITING_AT_MOST: usize = 10_000;
 const LIFE_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// What is to be looked at, and what was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LookAhead {
     queue: Mutex<Queue>,
+    /// So many files are read for what they need at once: clients need the processor too.
+    readers: Semaphore,
     /// Index files that were asked for before a client did.
     pub(super) asked: AtomicU64,
 }
@@ -73,6 +76,14 @@ impl Queue {
 }
 
 impl LookAhead {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            readers: Semaphore::new(1),
+            asked: AtomicU64::new(0),
+        }
+    }
+
     /// Nothing more is asked for.
     pub(super) fn close(&self) {
         let mut queue = locked(&self.queue);
@@ -155,6 +166,9 @@ impl Inner {
             here = self.here(&want.path).await.unwrap_or_default();
         }
         let Some(entry) = here else {
+            return Vec::new();
+        };
+        let Ok(_turn) = self.look_ahead.readers.acquire().await else {
             return Vec::new();
         };
         self.blocking(move || Ok(needs(&entry.bytes, &want)))
