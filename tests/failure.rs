@@ -66,11 +66,18 @@ fn reasons(mirror: &MirrorProcess) -> (u16, String) {
     (reply.status, json["reasons"].to_string())
 }
 
+/// One that knows of everything that a data directory can have in it.
+fn logging() -> MirrorBuilder {
+    builder()
+        .env("MIRROR_CACHE__FETCH_LOG_DAYS", "30")
+        .env("MIRROR_CACHE__MAX_SIZE", "1GiB")
+}
+
 /// A data directory with one kept file, of a mirror that has ended.
 fn used_data_dir(dir: &Path) -> BuiltCrate {
     let upstream = FakeUpstream::start();
     let krate = publish(&upstream, "kept");
-    let mirror = builder().data_dir(dir).upstream(&upstream).start();
+    let mirror = logging().data_dir(dir).upstream(&upstream).start();
     assert_whole(&get(&mirror, "kept"), &krate);
     assert!(mirror.terminate().success());
     krate
@@ -83,7 +90,21 @@ fn what_is_newer_than_this_program_is_refused_untouched() {
     let krate = used_data_dir(&data_dir);
     // the place of `user_version` in a database, by SQLite's file format
     let newer = |bytes: &mut [u8]| bytes[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
-    for file in ["FORMAT", "mirror.db", "decisions.db"] {
+    let all = [
+        "serve --listen 127.0.0.1:0",
+        "evict kept",
+        "prune",
+        "verify --repair",
+        "search kept",
+        "pins",
+        "who kept",
+    ];
+    for (file, not_looked_at_by) in [
+        ("FORMAT", &[][..]),
+        ("mirror.db", &["pins", "who kept"]),
+        ("decisions.db", &["search kept", "who kept"]),
+        ("fetch-log.db", &["evict kept", "search kept", "pins"]),
+    ] {
         let path = data_dir.join(file);
         let good = fs::read(&path).unwrap();
         let mut bytes = good.clone();
@@ -94,16 +115,9 @@ fn what_is_newer_than_this_program_is_refused_untouched() {
         }
         fs::write(&path, &bytes).unwrap();
         let before = contents(&data_dir);
-        let commands: [&[&str]; 3] = [
-            &["serve", "--listen", "127.0.0.1:0"],
-            &["evict", "kept"],
-            &["search", "kept"],
-        ];
-        for command in commands {
-            if file == "decisions.db" && command[0] == "search" {
-                continue; // it does not look at decisions
-            }
-            let output = builder().data_dir(&data_dir).run(command);
+        for command in all.iter().filter(|command| !not_looked_at_by.contains(command)) {
+            let words: Vec<&str> = command.split(' ').collect();
+            let output = logging().data_dir(&data_dir).run(&words);
             let (stdout, stderr) = text_of(&output);
             assert!(
                 matches!(output.status.code(), Some(1 | 2)),
