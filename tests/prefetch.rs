@@ -153,6 +153,12 @@ fn dependencies_come_along_as_they_are_asked_for() {
         run(&["--target", "x86_64-unknown-linux-gnu"]),
         ["app/1.2.0", "lib/1.5.0", "maker/2.0.1"]
     );
+    // cargo resolves for all targets, so the index files of the others are here too
+    upstream.go_down();
+    let project = CargoProject::new().dependency("app", "1").use_mirror(&mirror);
+    project.cargo_ok(&["generate-lockfile"]);
+    assert!(project.lockfile().contains("name = \"wind\""), "{}", project.lockfile());
+    upstream.come_back();
     assert_eq!(run(&[]), ["wind/1.0.0"]);
     assert_eq!(run(&["--dev", "--optional"]), ["extra/1.0.0", "tester/1.0.0"]);
 }

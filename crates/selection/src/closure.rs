@@ -17,7 +17,7 @@ pub struct Dependencies {
     pub all_features: bool,
     /// The dev-dependencies of the crates that were named.
     pub dev: bool,
-    /// Only what one of these targets may want; all if there is none.
+    /// Only what one of these targets may want; all if there is none. The index files of the rest are asked for all the same.
     pub targets: Vec<Target>,
 }
 
@@ -34,8 +34,8 @@ pub struct Closure {
     problems: Vec<Problem>,
 }
 
-/// What is asked for, apart from features.
-type Asked = (IndexPath, Requirement, bool);
+/// What is asked for, apart from features: whether it was named itself, and whether its file is wanted.
+type Asked = (IndexPath, Requirement, bool, bool);
 
 #[derive(Debug)]
 struct Need {
@@ -44,6 +44,8 @@ struct Need {
     features: Features,
     /// Who has it in a Cargo.toml; `None` for what was named itself.
     by: Option<String>,
+    /// Whether its file is wanted. For other targets it is not, but cargo, which resolves for all of them, reads its index file.
+    file: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -71,6 +73,10 @@ struct Chosen {
     features: Features,
     /// Whether it was named itself.
     named: bool,
+    /// Whether its file is wanted, and not its index file alone.
+    wanted: bool,
+    /// Whether its dependencies were followed with what is known of it.
+    followed: bool,
 }
 
 impl Closure {
@@ -98,6 +104,7 @@ impl Closure {
                 named: BTreeSet::from(["default".to_owned()]),
             },
             by: None,
+            file: true,
         });
     }
 
@@ -132,17 +139,23 @@ impl Closure {
 
     /// How many crate files are chosen so far.
     pub fn chosen(&self) -> usize {
-        self.chosen.len()
+        self.chosen.values().filter(|chosen| chosen.wanted).count()
     }
 
     /// What was chosen, by name and version, and what could not be.
     pub fn finish(self) -> (Vec<Selected>, Vec<Problem>) {
-        let files = self.chosen.into_values().map(|chosen| chosen.file);
+        let wanted = self.chosen.into_values().filter(|chosen| chosen.wanted);
+        let files = wanted.map(|chosen| chosen.file);
         (files.collect(), self.problems)
     }
 
     fn need(&mut self, need: Need) {
-        let asked = (IndexPath::of(&need.name), need.requirement.clone(), need.by.is_none());
+        let asked = (
+            IndexPath::of(&need.name),
+            need.requirement.clone(),
+            need.by.is_none(),
+            need.file,
+        );
         if self.seen.insert((asked, need.features.clone())) {
             self.needs.push_back(need);
         }
@@ -155,6 +168,7 @@ impl Closure {
         };
         let listed = match found {
             Ok(listed) => listed,
+            Err(_) if !need.file => return,
             Err(trouble) => {
                 let wanted = format!("{} {}", need.name, need.requirement);
                 return self.problem(wanted, need.by, trouble);
@@ -162,7 +176,7 @@ impl Closure {
         };
         let key = (path.crate_name(), listed.version.clone());
         let chosen = self.chosen.entry(key).or_insert_with(|| Chosen::new(listed));
-        let news = chosen.learn(need.features, need.by.is_none());
+        let news = chosen.learn(need.features, need.by.is_none(), need.file);
         if news && let Some(options) = &self.dependencies {
             let (needs, problems) = chosen.needs(&listed.raw, options);
             for need in needs {
@@ -191,23 +205,29 @@ impl Chosen {
                 version: listed.version.clone(),
                 checksum: Some(listed.checksum),
             },
-            // nothing is known of it yet, so whatever is learned first is news
-            features: Features {
-                all: false,
-                named: BTreeSet::from([String::new()]),
-            },
+            features: Features::default(),
             named: false,
+            wanted: false,
+            followed: false,
         }
     }
 
     /// Takes more features; says whether anything is new, which it is the first time.
-    fn learn(&mut self, features: Features, named: bool) -> bool {
-        let first = self.features.named.remove("");
-        let before = (self.features.all, self.features.named.len(), self.named);
+    fn learn(&mut self, features: Features, named: bool, wanted: bool) -> bool {
+        let known = |chosen: &Self| {
+            (
+                chosen.features.all,
+                chosen.features.named.len(),
+                chosen.named,
+                chosen.wanted,
+            )
+        };
+        let before = known(self);
         self.features.all |= features.all;
         self.features.named.extend(features.named);
         self.named |= named;
-        first || before != (self.features.all, self.features.named.len(), self.named)
+        self.wanted |= wanted;
+        !std::mem::replace(&mut self.followed, true) || before != known(self)
     }
 
     fn needs(&self, raw: &[u8], options: &Dependencies) -> (Vec<Need>, Vec<(String, String, Trouble)>) {
@@ -227,13 +247,16 @@ impl Chosen {
             let on = !dependency.is_optional()
                 || self.features.all
                 || active.dependencies.contains(dependency.name.as_str());
-            on && self.is_followed(dependency, options)
+            let dev = !dependency.is_dev() || (options.dev && self.named);
+            on && dev
         });
         for dependency in followed {
             let passed_on = active.passed_on.get(dependency.name.as_str());
             let features = passed_on.into_iter().flatten().copied();
-            match need_of(dependency, features, &by) {
+            let file = self.wanted && options.may_want(dependency);
+            match need_of(dependency, features, &by, file) {
                 Ok(need) => needs.push(need),
+                Err(_) if !file => {}
                 Err(trouble) => {
                     let wanted = format!("{} {}", dependency.crate_name(), dependency.req);
                     problems.push((wanted.escape_debug().to_string(), by.clone(), trouble));
@@ -242,14 +265,12 @@ impl Chosen {
         }
         (needs, problems)
     }
+}
 
-    fn is_followed(&self, dependency: &IndexDependency, options: &Dependencies) -> bool {
-        let dev = !dependency.is_dev() || (options.dev && self.named);
-        let target = dependency
-            .target
-            .as_deref()
-            .is_none_or(|target| options.targets.is_empty() || options.targets.iter().any(|own| own.may_want(target)));
-        dev && target
+impl Dependencies {
+    fn may_want(&self, dependency: &IndexDependency) -> bool {
+        let wanted = |target: &str| self.targets.is_empty() || self.targets.iter().any(|own| own.may_want(target));
+        dependency.target.as_deref().is_none_or(wanted)
     }
 }
 
@@ -257,6 +278,7 @@ fn need_of<'a>(
     dependency: &'a IndexDependency,
     passed_on: impl Iterator<Item = &'a str>,
     by: &str,
+    file: bool,
 ) -> Result<Need, Trouble> {
     let unreadable = |why: String| Trouble::Unreadable { why };
     if let Some(index) = &dependency.registry {
@@ -276,6 +298,7 @@ fn need_of<'a>(
             named: named.map(str::to_owned).collect(),
         },
         by: Some(by.to_owned()),
+        file,
     })
 }
 

@@ -153,20 +153,40 @@ fn dev_dependencies_are_those_of_the_roots_and_targets_leave_out() {
         krate("check", "1.0.0")
             .dep_full(Dependency::new("more", "1").dev())
             .build(),
-        krate("win", "1.0.0").build(),
-        krate("nix", "1.0.0").build(),
+        krate("win", "1.0.0")
+            .dep("winlib", "1")
+            .dep("shared", "1")
+            .dep("nowhere", "1")
+            .build(),
+        krate("nix", "1.0.0").dep("shared", "1").build(),
+        krate("shared", "1.0.0").dep("deeper", "1").build(),
+        krate("deeper", "1.0.0").build(),
+        krate("winlib", "1.0.0").build(),
     ]);
+    let (files, problems) = index.close(with_deps(), &["app"]);
     assert_eq!(
-        index.close(with_deps(), &["app"]).0,
-        ["app 1.0.0", "nix 1.0.0", "win 1.0.0"]
+        files,
+        [
+            "app 1.0.0",
+            "deeper 1.0.0",
+            "nix 1.0.0",
+            "shared 1.0.0",
+            "win 1.0.0",
+            "winlib 1.0.0"
+        ]
     );
+    assert_eq!(problems.len(), 1, "{problems:?}");
     let options = Dependencies {
         dev: true,
         targets: vec!["x86_64-unknown-linux-musl".parse().unwrap()],
         ..Dependencies::default()
     };
     let (files, problems) = index.close(Some(options), &["app"]);
-    assert_eq!(files, ["app 1.0.0", "check 1.0.0", "nix 1.0.0"]);
+    // in whatever order it is met, what both want is chosen, and what the other target lacks is no trouble
+    assert_eq!(
+        files,
+        ["app 1.0.0", "check 1.0.0", "deeper 1.0.0", "nix 1.0.0", "shared 1.0.0"]
+    );
     assert_eq!(problems, [""; 0]);
 }
 
