@@ -44,6 +44,11 @@ bench-cache *options:
     cargo build --release
     python3 tests/bench/cache_serving.py {{options}}
 
+# 200,000 kept files: adoption, start to the first answer, memory when idle
+bench-start *options:
+    cargo build --release
+    cd tests/bench && python3 startup_many.py --mirror ../../target/release/mirror {{options}}
+
 # a real index over git: to every git client and cargo of this machine, from ../shared/data
 e2e-git *options:
     cargo build --release
