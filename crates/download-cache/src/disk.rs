@@ -152,6 +152,17 @@ impl DiskFile {
         Ok(None)
     }
 
+    /// Whether the page cache has its beginning, as far as that can be told.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.read_now(0, 1), Ok(Some(_)))
+    }
+
+    /// Takes the file out of the page cache; nothing depends on whether that works.
+    pub(crate) fn leave_memory(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     pub(crate) fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.disk.before("write")?;
         self.file.write_all_at(bytes, position)

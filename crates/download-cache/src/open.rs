@@ -93,7 +93,16 @@ impl Inner {
         let Some(blob) = self.blobs.find(checksum)? else {
             return Ok(Verdict::Absent);
         };
-        let actual = self.hash_of(checksum, &blob)?;
+        let was_in_memory = blob.file.is_in_memory();
+        let actual = self.hash_of(checksum, &blob).inspect_err(|_| {
+            // So that whoever asks for it sees it too, and has it fetched anew.
+            self.memory.remove(checksum);
+            self.checked.forget(checksum);
+        })?;
+        if !was_in_memory {
+            // Looking for rot must not push out what clients read.
+            blob.file.leave_memory();
+        }
         if actual == *checksum {
             return Ok(Verdict::Good);
         }

@@ -168,14 +168,64 @@ pub async fn set_aside(appliance: Arc<Appliance>, checksum: Checksum) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::data_dir::DataDir;
+    use crate::settings::{Environment, Settings};
 
     #[test]
     fn a_round_is_spread_over_its_time() {
         assert_eq!(share(604_800, 0), 0);
         assert_eq!(share(604_800, 128), 302_400);
-        assert_eq!(share(604_800, 255), 604_800 / 256 * 255);
+        assert_eq!(share(604_800, 255), 602_437);
         assert_eq!(share(1, 255), 0);
         assert!(share(i64::MAX, 255) > 0);
+    }
+
+    const INTERVAL: Duration = Duration::from_secs(256_000);
+
+    /// Whether the folder that is next was hashed, and where the cursor is after that.
+    fn step(appliance: &Appliance, folder: u8, began_unix: i64) -> (bool, ScrubCursor) {
+        let cursor = ScrubCursor { folder, began_unix };
+        appliance.metadata.set_scrub_cursor(cursor).unwrap();
+        let pause = one_folder(appliance, INTERVAL).unwrap();
+        (pause.is_zero(), appliance.metadata.scrub_cursor().unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_where_it_was_and_waits_for_each_folders_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::load(None, Environment::of(&[("MIRROR_UPSTREAM__SPARSE", "")]), &[]).unwrap();
+        let data_dir = DataDir::lock(&dir.path().join("data"), "the test").unwrap();
+        let appliance = Appliance::open(settings, data_dir, mpsc::unbounded_channel().0).unwrap();
+        assert!(one_folder(&appliance, INTERVAL).unwrap().is_zero());
+        assert_eq!(appliance.metadata.scrub_cursor().unwrap().unwrap().folder, 1);
+
+        let began = unix_now() - 4_500;
+        let at = |folder| ScrubCursor {
+            folder,
+            began_unix: began,
+        };
+        assert_eq!(step(&appliance, 4, began), (true, at(5)));
+        assert_eq!(step(&appliance, 5, began), (false, at(5)), "its turn is in 500 seconds");
+        // behind by half a round, after a rest: it catches up
+        assert!(step(&appliance, 5, unix_now() - 128_000).0);
+
+        let began = unix_now() - 255_500;
+        let (hashed, next) = step(&appliance, 255, began);
+        assert!(
+            hashed
+                && next
+                    == ScrubCursor {
+                        folder: 0,
+                        began_unix: began + 256_000
+                    }
+        );
+        // after years, or with a clock that was wrong, the rest is spread from now on
+        for odd in [0, unix_now() + 1_000_000] {
+            let (hashed, next) = step(&appliance, 100, odd);
+            assert!(hashed && next.folder == 101 && (unix_now() - 100_000 - next.began_unix).abs() < 60);
+        }
     }
 }

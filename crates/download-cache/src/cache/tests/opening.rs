@@ -178,6 +178,34 @@ async fn a_file_in_use_stays_and_an_evicted_one_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_verifying_cannot_read_is_fetched_again_though_memory_has_it() {
+    let broken = Arc::new(AtomicU64::new(0));
+    let now = broken.clone();
+    let fixture = Fixture::with(|config, _| {
+        config.fault_hook = Some(Arc::new(move |operation| {
+            let fails = operation == "read" && now.load(Ordering::Relaxed) == 1;
+            if fails {
+                Err(io::Error::from_raw_os_error(5))
+            } else {
+                Ok(())
+            }
+        }));
+    });
+    let (bytes, wanted) = fixture.file(SMALL);
+    fixture.fill(&wanted).await.unwrap();
+    broken.store(1, Ordering::Relaxed);
+    assert!(
+        whole(&open(&fixture.cache, &wanted).await.unwrap()) == bytes,
+        "from memory"
+    );
+    assert!(fixture.cache.verify(&wanted.checksum).is_err());
+    assert!(fixture.cache.open_kept(&wanted.checksum).await.is_err());
+    let waiter = fixture.waiter(&wanted).await;
+    broken.store(0, Ordering::Relaxed);
+    assert!(read(waiter).await.unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_rots_beneath_its_copy_in_memory_is_found() {
     let fixture = Fixture::new();
     let (bytes, wanted) = fixture.file(SMALL);
