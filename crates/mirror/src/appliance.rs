@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
 use crate::budget::Budget;
-use crate::commands::{Job, SyncProgress};
+use crate::commands::Job;
 use crate::data_dir::DataDir;
 use crate::error::chain;
 use crate::fetch_log::FetchBook;
@@ -70,7 +70,8 @@ pub struct Appliance {
     pub budget: Budget,
     /// What the scrubber has done.
     pub scrubbed: Scrubbed,
-    sync_progress: Mutex<SyncProgress>,
+    /// How a sync by command goes.
+    pub sync_job: Job,
     reconciling: Mutex<()>,
     /// Memory for pages that are being sent, in KiB: what clients that do not read them can hold.
     pub pages_kib: Arc<Semaphore>,
@@ -147,7 +148,7 @@ impl Appliance {
             verify_job: Job::default(),
             budget: Budget::default(),
             scrubbed: Scrubbed::default(),
-            sync_progress: Mutex::default(),
+            sync_job: Job::default(),
             reconciling: Mutex::default(),
             pages_kib: Arc::new(Semaphore::new(PAGES_KIB)),
             data_dir,
@@ -161,13 +162,6 @@ impl Appliance {
         self.upstream
             .set_user_agent(&user_agent(&self.settings, Some(contact)))?;
         Ok(NamedContact(self))
-    }
-
-    /// What a sync by command has come to.
-    pub fn sync_progress(&self) -> MutexGuard<'_, SyncProgress> {
-        self.sync_progress
-            .lock()
-            .expect("nothing panics while it holds this lock")
     }
 
     /// Held by who makes the metadata agree with the disk.

@@ -233,7 +233,7 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
             Reply::ok(appliance.mode().as_str())
         }
         Request::Sync => crate::maintenance::sync(appliance),
-        Request::SyncProgress => crate::maintenance::sync_progress(appliance),
+        Request::SyncProgress => appliance.sync_job.tell(),
         Request::VerifyAgainstUpstream => crate::maintenance::verify_against_upstream(Arc::clone(appliance)).await,
         Request::Refresh { name } => crate::maintenance::refresh(appliance, &name).await,
         Request::Removed { json } => Reply::of(removed_text(&appliance.index, json).await),

@@ -7,7 +7,7 @@ use metadata_db::{DecisionsDb, MetadataDb};
 use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};
 
 use crate::appliance::{Appliance, StartError};
-use crate::commands::{NO_BUDGET, differences_text, synced_text, verify_reply};
+use crate::commands::{NO_BUDGET, differences_text, synced_text, verify_reply, words};
 use crate::control::Reply;
 use crate::data_dir::DataDir;
 use crate::error::chain;
@@ -18,11 +18,11 @@ pub fn sync(appliance: &Arc<Appliance>) -> Reply {
     if appliance.index.follow_status().is_none() {
         return Reply::failed("upstream.git is empty: there is no repository to sync from");
     }
-    if appliance.sync_progress().begin() {
+    if appliance.sync_job.begin() {
         let own = Arc::clone(appliance);
         tokio::spawn(async move {
-            let synced = own.index.sync_once(|_| ()).await;
-            let outcome = match synced {
+            let synced = own.index.sync_once(|status| own.sync_job.say(words(status))).await;
+            let outcome: Result<String, StartError> = match synced {
                 Ok(report) => {
                     let shared = Arc::clone(&own);
                     let text = tokio::task::spawn_blocking(move || synced_text(&shared, &report)).await;
@@ -30,16 +30,11 @@ pub fn sync(appliance: &Arc<Appliance>) -> Reply {
                 }
                 Err(error) => Err(error.into()),
             };
-            own.sync_progress().end(outcome);
+            own.sync_job
+                .end(outcome.map_or_else(|error| Reply::failed(chain(&*error)), Reply::ok));
         });
     }
     Reply::ok("begun")
-}
-
-/// How that goes.
-pub fn sync_progress(appliance: &Appliance) -> Reply {
-    let status = appliance.index.follow_status();
-    appliance.sync_progress().tell(status.as_ref())
 }
 
 /// Begins to fetch crate files ahead of need, in the background. It ends when nobody asks any more how it goes.

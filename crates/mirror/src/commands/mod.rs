@@ -20,7 +20,7 @@ pub use decisions::{Dispute, Word, decide, disputes, removed_text};
 pub use pins::carry_out_pins;
 pub use progress::Job;
 pub use prune::NO_BUDGET;
-pub use sync::{SyncProgress, differences_text, synced_text, words};
+pub use sync::{differences_text, synced_text, words};
 pub use verify::reply as verify_reply;
 
 use named::{by_lockfiles, lockfile};

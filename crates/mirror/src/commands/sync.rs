@@ -1,50 +1,31 @@
 //! `mirror sync` and `mirror verify --against-upstream`: by the running server, or here if none runs.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use index_sync::{Difference, FollowPhase, FollowStatus};
 
 use super::own_appliance::with_own_appliance;
-use super::progress::Bar;
-use super::{Ended, say};
+use super::progress::{Bar, watch};
+use super::{Ended, finish, say};
 use crate::appliance::{Appliance, StartError};
 use crate::control::{Reply, Request, ask};
 use crate::data_dir::check_format;
-use crate::error::chain;
 use crate::settings::Settings;
-
-const POLL: Duration = Duration::from_millis(200);
 
 /// One round, with a progress bar; ends by saying how many crate files are kept.
 pub fn sync(settings: Settings) -> Ended {
     check_format(&settings.data_dir)?;
     let mut bar = Bar::new();
-    let done = match ask(&settings.data_dir, &Request::Sync)? {
-        Some(started) if !started.ok => return Err(started.message.into()),
-        Some(_) => followed(&settings, &mut bar)?,
+    let reply = match ask(&settings.data_dir, &Request::Sync)? {
+        Some(begun) if !begun.ok => begun,
+        Some(_) => watch(&settings, &mut bar, &Request::SyncProgress, |_, _| ())?,
         None => with_own_appliance(settings, async |appliance: &Arc<Appliance>| {
             let synced = appliance.index.sync_once(|status| bar.show(&words(status))).await;
-            synced_text(appliance, &synced?)
+            Ok(Reply::ok(synced_text(appliance, &synced?)?))
         })?,
     };
     bar.clear();
-    say(&format!("{done}\n"))
-}
-
-/// Waits for the server's round and shows how it goes.
-fn followed(settings: &Settings, bar: &mut Bar) -> Result<String, StartError> {
-    loop {
-        let Some(Reply { ok, message, .. }) = ask(&settings.data_dir, &Request::SyncProgress)? else {
-            return Err("the server ended before the sync did".into());
-        };
-        match message.strip_prefix("… ") {
-            Some(words) => bar.show(words),
-            None if ok => return Ok(message),
-            None => return Err(message.into()),
-        }
-        std::thread::sleep(POLL);
-    }
+    finish(&reply)
 }
 
 /// What a round brought, and what it did not: a sync is of the index alone. Blocks.
@@ -52,7 +33,7 @@ pub fn synced_text(appliance: &Appliance, report: &index_sync::SyncReport) -> Re
     let (files, totals) = (appliance.index.status().files, appliance.metadata.totals()?);
     Ok(format!(
         "the index is up to date with upstream's commit {}: {files} crates, {} files changed upstream, {} bytes fetched in {:.1?}.\n\
-         This was the index; {} crate files ({} bytes) are kept. Others are fetched when a build first asks for them.",
+         This was the index; {} crate files ({} bytes) are kept. Others are fetched when a build first asks for them, or ahead of it by `mirror prefetch`.",
         report.upstream, report.changed_files, report.received_bytes, report.took, totals.files, totals.bytes
     ))
 }
@@ -97,44 +78,5 @@ fn in_words(difference: &Difference) -> String {
         (Some(upstream), None) => format!("upstream has {upstream}, it is not published"),
         (None, Some(published)) => format!("upstream does not have it, published is {published}"),
         (None, None) => "neither has it".to_owned(),
-    }
-}
-
-/// What a sync by the server has come to, for whoever asks by command.
-#[derive(Debug, Default)]
-pub struct SyncProgress {
-    running: bool,
-    outcome: Option<Result<String, String>>,
-}
-
-impl SyncProgress {
-    /// Begins one unless one is running; the caller then runs it.
-    pub fn begin(&mut self) -> bool {
-        let begins = !self.running;
-        if begins {
-            *self = Self {
-                running: true,
-                outcome: None,
-            };
-        }
-        begins
-    }
-
-    /// It is over.
-    pub fn end(&mut self, outcome: Result<String, StartError>) {
-        *self = Self {
-            running: false,
-            outcome: Some(outcome.map_err(|error| chain(&*error))),
-        };
-    }
-
-    /// What to tell: a line that begins with `… ` while it runs.
-    pub fn tell(&self, status: Option<&FollowStatus>) -> Reply {
-        match (&self.outcome, status) {
-            (Some(Ok(done)), _) => Reply::ok(done.clone()),
-            (Some(Err(why)), _) => Reply::failed(why.clone()),
-            (None, Some(status)) if self.running => Reply::ok(format!("… {}", words(status))),
-            (None, _) => Reply::failed("no sync is running"),
-        }
     }
 }

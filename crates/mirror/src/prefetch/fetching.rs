@@ -153,24 +153,28 @@ impl<'a, W: Watcher> Fetching<'a, W> {
                 }
                 self.unrecorded.push((file.name, file.version));
             }
-            Err((checksum, why)) => {
-                log::warn!("prefetch: {file}: {why}");
-                self.failures += 1;
-                self.on_end += 1;
-                if self.failed.len() < NAMED {
-                    self.failed.push(format!("{file}: {why}"));
-                }
-                if let Some(checksum) = checksum.or(file.checksum) {
-                    self.appliance.metadata.record_prefetch_failures(&[PrefetchFailure {
-                        name: file.name,
-                        version: file.version,
-                        checksum,
-                        why,
-                        failed_at: unix_now(),
-                    }])?;
-                }
-            }
+            Err((checksum, why)) => self.note_failure(file, checksum, why)?,
         }
+        Ok(())
+    }
+
+    fn note_failure(&mut self, file: Selected, checksum: Option<Checksum>, why: String) -> Result<(), StartError> {
+        log::warn!("prefetch: {file}: {why}");
+        self.failures += 1;
+        self.on_end += 1;
+        if self.failed.len() < NAMED {
+            self.failed.push(format!("{file}: {why}"));
+        }
+        let Some(checksum) = checksum.or(file.checksum) else {
+            return Ok(());
+        };
+        self.appliance.metadata.record_prefetch_failures(&[PrefetchFailure {
+            name: file.name,
+            version: file.version,
+            checksum,
+            why,
+            failed_at: unix_now(),
+        }])?;
         Ok(())
     }
 
