@@ -1,8 +1,6 @@
 //! What the operator says to upstream's changes of mind (`mirror removed`, `mirror keep`, `mirror accept`), over a sparse upstream
 //! and over git.
 
-#![expect(clippy::unwrap_used, reason = "a test ends by it")]
-
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! Who fetched what (issue 4, `mirror who`, `cache.fetch_log_days`): by which address a client is known, that the log outlives the process,
 //! that it is off by default, and that a damaged one costs no start. And what an idle mirror asks upstream while its timers fire.
 
-#![expect(clippy::unwrap_used, reason = "a test ends by it")]
-
 use std::path::Path;
 use std::time::Duration;
 
