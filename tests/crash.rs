@@ -2,7 +2,7 @@
 //! nothing wrong with what is on the disk, every kept file is what its name says, and nothing is lost that was acknowledged as kept.
 //!
 //! Once at random moments of fills, syncs, evictions, prunes and verifications, the commands killed with the server; once with a budget, where what is pinned stays;
-//! and once before each Nth system call that changes the disk (`points`).
+//! and once before each Nth system call that changes the disk (`points`). What a kill cannot show, the order in which things reach the disk, is read from a trace (`order`).
 //!
 //! `MIRROR_CRASH_ROUNDS` is how often (10; `just soak-crash` says 1,000), `MIRROR_CRASH_SEED` repeats a run.
 
@@ -12,8 +12,12 @@
 mod budget;
 #[path = "crash/oracles.rs"]
 mod oracles;
+#[path = "crash/order.rs"]
+mod order;
 #[path = "crash/points.rs"]
 mod points;
+#[path = "crash/strace.rs"]
+mod strace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};

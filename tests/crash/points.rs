@@ -3,12 +3,12 @@
 //! strace follows the running server and kills it (`inject=CALL:signal=KILL:when=N`; it counts the calls of each thread by itself). So there is no point in
 //! the program that this could forget, and nothing in the program that is there for tests only.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use testkit::{BuiltCrate, CrateBuilder, eventually, run_if_there};
+use testkit::{BuiltCrate, CrateBuilder, eventually};
 
 use crate::oracles::{disk_is_sound, no_unfinished_files, there_are_judges};
+use crate::strace::Strace;
 use crate::{Crash, DEFAULT_ROUNDS, download, found, path, rounds};
 
 const CALLS: [&str; 9] = [
@@ -26,53 +26,17 @@ const SOON: Duration = Duration::from_secs(60);
 /// A call that happens more often within one thread is tried no further.
 const MOST: u64 = 60;
 
-/// A strace on every thread of a process. It ends with that process.
-struct Strace(Child);
-
-impl Strace {
-    fn attach(id: u32, call: &str, nth: u64) -> Self {
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &id.to_string(), "-e"]);
-        strace.args([
-            &format!("trace={call}"),
-            "-e",
-            &format!("inject={call}:signal=KILL:when={nth}"),
-        ]);
-        let child = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self(child)
-    }
-
-    /// Whether it came to follow all threads; it does not where following others is forbidden.
-    fn follows(&mut self, id: u32) -> bool {
-        let is_followed = |task: std::path::PathBuf| {
-            let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
-            !status.contains("TracerPid:\t0\n")
-        };
-        let followed = eventually(SOON, || {
-            let tasks = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
-            let all = tasks.flatten().all(|task| is_followed(task.path()));
-            let ended = self.0.try_wait().unwrap().is_some();
-            (all || ended).then_some(all && !ended)
-        });
-        followed.expect("it follows or says that it may not")
-    }
-
-    fn wait(mut self) {
-        let ended = eventually(SOON, || self.0.try_wait().unwrap());
-        assert!(ended.is_some(), "strace follows a process that has ended");
-    }
-}
-
 impl Crash {
     /// A file comes, is recorded, goes and comes again, and a round brings its index file by git.
     fn scenario(&mut self, krate: &BuiltCrate, round: u64) {
         let mirror = &self.mirror;
-        download(mirror, krate);
-        eventually(SOON, || {
-            let is_listed = found(mirror, round).contains(&krate.name);
-            (is_listed || !mirror.is_running()).then_some(())
-        })
-        .expect("it is recorded, or the server is dead");
+        // an upstream that could not be reached a moment ago is left alone for a while
+        let comes = || download(mirror, krate);
+        let is_listed = || found(mirror, round).contains(&krate.name);
+        for done in [&comes as &dyn Fn() -> bool, &is_listed] {
+            let ended = eventually(SOON, || (!mirror.is_running() || done()).then_some(()));
+            ended.expect("it is done, or the server is dead");
+        }
         for command in [&["evict", krate.name.as_str()][..], &["sync"]] {
             // without a server it would work by itself, and mend what is to be judged
             if mirror.is_running() {
@@ -90,11 +54,11 @@ impl Crash {
         self.upstream.add(&krate);
         let line = format!("{}\n", krate.index_line);
         self.git.commit(&[(krate.index_path().as_str(), Some(line.as_str()))]);
-        let mut strace = Strace::attach(self.mirror.id(), call, nth);
-        if !strace.follows(self.mirror.id()) {
-            eprintln!("skipped: strace may not follow other processes here");
-            return None;
-        }
+        let inject = format!("inject={call}:signal=KILL:when={nth}");
+        let strace = Strace::on(
+            &self.mirror,
+            &["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject],
+        )?;
         self.scenario(&krate, round);
         let was_killed = !self.mirror.is_running();
         self.mirror.kill9();
@@ -125,8 +89,7 @@ impl Crash {
 
 #[test]
 fn a_kill_before_any_call_that_changes_the_disk_costs_nothing() {
-    if !there_are_judges() || run_if_there("strace", &["--version"]).is_none() {
-        eprintln!("skipped: there is no strace to kill the mirror with");
+    if !there_are_judges() {
         return;
     }
     // the suite tries the first of each
