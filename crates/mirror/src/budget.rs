@@ -18,6 +18,8 @@ use crate::error::chain;
 const BATCH: u32 = 256;
 /// Fills come in crowds; so long is waited for more of them.
 const GATHER: Duration = Duration::from_secs(1);
+/// A look costs next to nothing as long as nothing has to go.
+const NOW_AND_THEN: Duration = Duration::from_secs(60);
 /// When nothing more may go, the next look has time: files grow old, and pins are taken back.
 const STUCK: Duration = Duration::from_secs(30);
 
@@ -74,7 +76,10 @@ impl std::fmt::Display for Pruned {
             self.max_bytes
         )?;
         if self.is_over() {
-            write!(f, ": what is over is pinned, being read, or younger than cache.min_age")?;
+            write!(
+                f,
+                ": what is over is pinned, being read, younger than cache.min_age, or gone upstream"
+            )?;
         }
         Ok(())
     }
@@ -102,7 +107,8 @@ async fn next_round(budget: &Budget, is_over: bool) {
     if is_over {
         tokio::time::sleep(STUCK).await;
     } else {
-        budget.woken.notified().await;
+        // whoever adopts files without a fill does not say so
+        let _ = tokio::time::timeout(NOW_AND_THEN, budget.woken.notified()).await;
         tokio::time::sleep(GATHER).await;
     }
 }

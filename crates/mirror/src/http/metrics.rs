@@ -56,7 +56,7 @@ impl Readings {
         counter(
             out,
             "crate_hits",
-            "Crate files answered from disk",
+            "Crate files answered from what is kept",
             load(&statistics.hits),
         )?;
         counter(
