@@ -1,11 +1,16 @@
 //! From a name and a version to an opened crate file: index first, then disk, then upstream.
 
+use std::time::{Duration, Instant};
+
 use download_cache::{CrateFile, Wanted};
 use registry::{Checksum, CrateName, CrateVersion, DownloadTemplate};
 use upstream_http::{Request, UpstreamUrl};
 
 use crate::appliance::Appliance;
 use crate::error::{ServeError, chain};
+
+/// How large a file is, is worth waiting so long.
+const SIZE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A crate file that can be served: kept, or arriving.
 #[derive(Debug)]
@@ -101,11 +106,9 @@ impl Appliance {
             .download_url(&wanted.name, &wanted.version, &wanted.checksum)
             .await
             .ok()?;
-        let answer = self
-            .upstream
-            .get(Request::get(url, self.settings.max_file_bytes))
-            .await
-            .ok()?;
+        let mut request = Request::get(url, self.settings.max_file_bytes);
+        request.deadline = Some(Instant::now() + SIZE_WITHIN);
+        let answer = self.upstream.get(request).await.ok()?;
         answer.content_length.filter(|_| answer.status == 200)
     }
 

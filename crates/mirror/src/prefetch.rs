@@ -1,5 +1,6 @@
 //! `mirror prefetch`: crate files fetched ahead of need, by a running server or without one.
 
+mod basis;
 mod fetching;
 mod plan;
 mod source;
@@ -15,9 +16,10 @@ use crate::control::Reply;
 use crate::error::chain;
 use crate::selected::{Named, gather, whereabouts};
 use crate::settings::Mode;
+use basis::Basis;
 use fetching::Fetching;
+use plan::Plan;
 pub use plan::size;
-use plan::{Basis, Plan};
 use source::Source;
 
 /// What is to be fetched.
@@ -93,12 +95,13 @@ async fn prefetch_named(
         want_whole_index(appliance, watcher).await?;
     }
     let (files, problems) = gather(appliance, named, Ask::IfOld, &|words| watcher.say(words)).await?;
-    let basis = Basis::Kept(appliance.metadata.totals()?);
-    let plan = Plan::of(whereabouts(appliance, files).await?, problems, basis);
+    let plan = Plan::of(whereabouts(appliance, files).await?, problems);
+    watcher.say("finding out how large they are".to_owned());
+    let basis = Basis::of(appliance, plan.wanted()).await?;
     if dry_run {
-        return Ok(plan.dry_run());
+        return Ok(plan.dry_run(basis));
     }
-    watcher.announce(plan.announcement());
+    watcher.announce(plan.announcement(basis));
     let (wanted, missing) = plan.into_work();
     let fetching = Fetching::new(appliance, watcher, wanted.len() as u64)?;
     Ok(fetching.run(Source::listed(wanted)).await?.reply(missing))

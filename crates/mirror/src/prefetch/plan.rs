@@ -1,8 +1,8 @@
 //! What there is to do, said before it is done.
 
-use metadata_db::Totals;
 use selection::{Problem, Selected};
 
+use super::basis::Basis;
 use crate::control::Reply;
 use crate::selected::{Found, Whereabouts};
 
@@ -14,40 +14,31 @@ pub struct Plan {
     wanted: Vec<Selected>,
     /// What cannot be had, one line each.
     missing: Vec<String>,
-    basis: Basis,
-}
-
-/// What an estimate of bytes is made of: the index has no sizes.
-#[derive(Debug, Clone, Copy)]
-pub enum Basis {
-    /// What is kept in all.
-    Kept(Totals),
-    /// Some of the files to fetch, as upstream says.
-    Sample {
-        /// How many.
-        files: u64,
-        /// How large they are together.
-        bytes: u64,
-    },
 }
 
 impl Plan {
-    /// With what to estimate from.
-    pub fn of(found: Vec<Found>, problems: Vec<Problem>, basis: Basis) -> Self {
+    /// Sorts what was found.
+    pub fn of(found: Vec<Found>, problems: Vec<Problem>) -> Self {
         let mut plan = Self {
             kept: 0,
             kept_bytes: 0,
             wanted: Vec::new(),
             missing: problems.iter().map(ToString::to_string).collect(),
-            basis,
         };
-        for Found { selected, whereabouts } in found {
+        for Found {
+            mut selected,
+            whereabouts,
+        } in found
+        {
             match whereabouts {
                 Whereabouts::Kept { size_bytes, .. } => {
                     plan.kept += 1;
                     plan.kept_bytes += size_bytes;
                 }
-                Whereabouts::NotKept { .. } => plan.wanted.push(selected),
+                Whereabouts::NotKept { checksum } => {
+                    selected.checksum = Some(checksum);
+                    plan.wanted.push(selected);
+                }
                 other => plan.missing.push(format!("{selected}: {other}")),
             }
         }
@@ -55,8 +46,8 @@ impl Plan {
     }
 
     /// What is about to be done.
-    pub fn announcement(&self) -> String {
-        let fetched = to_fetch(self.wanted.len() as u64, self.basis);
+    pub fn announcement(&self, basis: Basis) -> String {
+        let fetched = basis.to_fetch(self.wanted.len() as u64);
         let all = self.kept as usize + self.wanted.len() + self.missing.len();
         let mut text = format!(
             "{all} crate files: {} kept ({}), {fetched}",
@@ -70,8 +61,8 @@ impl Plan {
     }
 
     /// All there is to say when nothing is to be done.
-    pub fn dry_run(self) -> Reply {
-        let mut report = self.announcement();
+    pub fn dry_run(self, basis: Basis) -> Reply {
+        let mut report = self.announcement(basis);
         for file in &self.wanted {
             report.push_str(&format!("\n  to fetch: {file}"));
         }
@@ -85,25 +76,15 @@ impl Plan {
         reply.with_report(report)
     }
 
+    /// What is to be fetched.
+    pub fn wanted(&self) -> &[Selected] {
+        &self.wanted
+    }
+
     /// What is to be fetched, and what cannot be.
     pub fn into_work(self) -> (Vec<Selected>, Vec<String>) {
         (self.wanted, self.missing)
     }
-}
-
-/// How many, and how large that may be.
-pub fn to_fetch(files: u64, basis: Basis) -> String {
-    const UNKNOWN: &str = "the index does not say how large they are";
-    let (known, bytes, of) = match basis {
-        _ if files == 0 => return "none to fetch".to_owned(),
-        Basis::Kept(totals) => (totals.files, totals.bytes, "kept ones"),
-        Basis::Sample { files, bytes } => (files, bytes, "of them that upstream was asked for"),
-    };
-    let Some(average) = bytes.checked_div(known) else {
-        return format!("{files} to fetch; {UNKNOWN}, and nothing is kept to estimate from");
-    };
-    let (all, each) = (size(average.saturating_mul(files)), size(average));
-    format!("{files} to fetch, about {all} ({UNKNOWN}: by the {known} {of}, {each} on average)")
 }
 
 /// Bytes for people.
@@ -118,6 +99,7 @@ pub fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use metadata_db::Totals;
     use registry::Checksum;
 
     use super::*;
@@ -155,15 +137,13 @@ mod tests {
             bytes: 6_000_000,
             crates: 2,
         };
-        let plan = Plan::of(all(), Vec::new(), Basis::Kept(totals));
+        let plan = Plan::of(all(), Vec::new());
         assert_eq!(
-            plan.announcement(),
+            plan.announcement(Basis::Kept(totals)),
             "4 crate files: 1 kept (2.5 KB), 2 to fetch, about 3.0 MB (the index does not say how large they are: by the 4 kept \
              ones, 1.5 MB on average), 1 not to be had"
         );
-        let reply = plan.dry_run();
+        let reply = plan.dry_run(Basis::Kept(totals));
         assert!(!reply.ok && reply.report.unwrap().contains("\n  d 1.0.0: removed upstream"));
-        let empty = Plan::of(all(), Vec::new(), Basis::Kept(Totals::default())).announcement();
-        assert!(empty.contains("nothing is kept to estimate from"), "{empty}");
     }
 }

@@ -3,23 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use download_cache::Wanted;
-use futures_util::StreamExt;
-use futures_util::stream;
 use index_sync::TreeFile;
 use registry::{Checksum, IndexFile, IndexPath};
 use selection::Selected;
 
 use super::Watcher;
-use super::plan::{Basis, to_fetch};
+use super::basis::{Basis, SAMPLE};
 use crate::appliance::{Appliance, StartError};
-use crate::selected::AT_ONCE;
 
 /// How often a walk over the whole index says how far it is, in crates.
 const SAY_EVERY: usize = 1000;
-/// With fewer files kept than this there is nothing to estimate from, and upstream is asked how large so many others are.
-const SAMPLE: usize = 32;
-
 /// What is to be fetched, one after the other.
 #[derive(Debug)]
 pub struct Source {
@@ -106,41 +99,14 @@ impl Source {
 impl Count {
     /// For people, with an estimate of bytes.
     pub async fn in_words(&self, appliance: &Appliance) -> Result<String, StartError> {
-        let basis = self.basis(appliance).await?;
+        let basis = Basis::of(appliance, &self.sample).await?;
         Ok(format!(
             "{} crate files of {} crates: {} kept, {}",
             self.files,
             self.crates,
             self.files - self.to_fetch,
-            to_fetch(self.to_fetch, basis)
+            basis.to_fetch(self.to_fetch)
         ))
-    }
-
-    async fn basis(&self, appliance: &Appliance) -> Result<Basis, StartError> {
-        let totals = appliance.metadata.totals()?;
-        if totals.files >= SAMPLE as u64 || appliance.is_offline() {
-            return Ok(Basis::Kept(totals));
-        }
-        let sizes = stream::iter(self.sample.clone()).map(async move |file| {
-            let wanted = Wanted {
-                name: file.name,
-                version: file.version,
-                checksum: file.checksum?,
-            };
-            appliance.size_upstream(&wanted).await
-        });
-        let sizes: Vec<u64> = sizes
-            .buffer_unordered(AT_ONCE)
-            .filter_map(std::future::ready)
-            .collect()
-            .await;
-        Ok(match sizes.len() {
-            0 => Basis::Kept(totals),
-            files => Basis::Sample {
-                files: files as u64,
-                bytes: sizes.iter().sum(),
-            },
-        })
     }
 }
 
