@@ -40,7 +40,9 @@ pub fn sync(appliance: &Arc<Appliance>) -> Reply {
 /// Begins to fetch crate files ahead of need, in the background. It ends when nobody asks any more how it goes.
 pub fn prefetch(appliance: &Arc<Appliance>, wish: Wish) -> Reply {
     if !appliance.prefetch_job.begin() {
-        return Reply::failed("another prefetch is under way in the running server");
+        return Reply::failed(
+            "another prefetch is under way in the running server; one whose command was killed ends within 10 seconds",
+        );
     }
     let own = Arc::clone(appliance);
     tokio::spawn(async move {
