@@ -487,3 +487,32 @@ fn running_out_of_file_descriptors_is_survived() {
     assert!(mirror.get(&download("kept")).body == kept.bytes);
     assert_eq!(mirror.get("/readyz").status, 200);
 }
+
+#[test]
+fn every_answer_says_how_upstream_is_treated() {
+    let upstream = FakeUpstream::start();
+    publish(&upstream, "kept", 30_000);
+    let mirror = builder(&upstream).start();
+    let says = |mode: &str| {
+        for path in [
+            "/",
+            "/healthz",
+            "/index/config.json",
+            "/index/ke/pt/kept",
+            "/index/no/ne/none",
+            "/api/v1/crates/kept/1.0.0/download",
+            "/api/v1/crates/none/1.0.0/download",
+            "/git/index/info/refs?service=git-upload-pack",
+            "/nothing/here",
+        ] {
+            assert_eq!(mirror.get(path).header("mirror-mode"), Some(mode), "{path}");
+        }
+        let refused = mirror.request("PUT", "/api/v1/crates/new", &[], b"");
+        assert_eq!(refused.header("mirror-mode"), Some(mode));
+    };
+    says("online");
+    for mode in ["fallback", "offline"] {
+        assert!(mirror.run(&["mode", mode]).status.success());
+        says(mode);
+    }
+}

@@ -14,10 +14,11 @@ use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
-/// How much of a file is in memory for one client and leaves in one write: the more, the fewer turns for large files.
-const PIECE_BYTES: u64 = 256 << 10;
+/// How much of a file is in memory for one client and leaves in one write: the more, the fewer turns for large files. With its
+/// head it has to stay below 128 KiB, beyond which actix-http makes a new buffer for each write.
+const PIECE_BYTES: u64 = 120 << 10;
 /// With many connections their pieces become smaller, so that all of them together have this.
-const PIECES_BYTES: u64 = 24 << 20;
+const PIECES_BYTES: u64 = 16 << 20;
 const LEAST_PIECE_BYTES: u64 = 32 << 10;
 /// In HTTP/2 each stream has a piece, and a connection has hundreds of streams.
 const HTTP2_PIECE_BYTES: u64 = 16 << 10;
@@ -154,7 +155,7 @@ mod tests {
     fn pieces_are_large_for_few_and_small_for_many() {
         let piece = |connections| PieceBytes::new(Version::HTTP_11, connections).0;
         assert_eq!((piece(0), piece(32)), (PIECE_BYTES, PIECE_BYTES));
-        assert_eq!((piece(256), piece(100_000)), (96 << 10, LEAST_PIECE_BYTES));
+        assert_eq!((piece(256), piece(100_000)), (64 << 10, LEAST_PIECE_BYTES));
         assert_eq!(PieceBytes::new(Version::HTTP_2, 1).0, HTTP2_PIECE_BYTES);
     }
 }
