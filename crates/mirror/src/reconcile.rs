@@ -49,6 +49,8 @@ pub fn reconcile(appliance: &Appliance) {
         Ok((0, 0)) => {}
         Ok((adopted, forgotten)) => {
             log::info!("metadata brought in line with the disk: {adopted} files adopted, {forgotten} forgotten");
+            // what was adopted counts from now on
+            appliance.budget.look();
         }
         Err(error) => log::error!(
             "metadata could not be brought in line with the disk: {}",
