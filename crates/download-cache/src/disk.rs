@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Called before each operation on a file or directory, with its name; an error takes the operation's place.
 pub type FaultHook = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
@@ -78,6 +79,24 @@ impl Disk {
         Ok(self.file(options.open(path)?))
     }
 
+    /// A file without a name, in memory, which holds its share of that until nobody reads it any more.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn create_in_memory(&self, share: OwnedSemaphorePermit) -> io::Result<DiskFile> {
+        use rustix::fs::{MemfdFlags, memfd_create};
+
+        self.before("create in memory")?;
+        let file = memfd_create("fill", MemfdFlags::CLOEXEC)?;
+        Ok(DiskFile {
+            share: Some(share),
+            ..self.file(file.into())
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn create_in_memory(&self, _: OwnedSemaphorePermit) -> io::Result<DiskFile> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.before("rename")?;
         fs::rename(from, to)
@@ -92,6 +111,7 @@ impl Disk {
         DiskFile {
             file,
             disk: self.clone(),
+            share: None,
         }
     }
 }
@@ -107,9 +127,16 @@ impl fmt::Debug for Disk {
 pub(crate) struct DiskFile {
     file: File,
     disk: Disk,
+    /// Of the memory for such files, if it is there and not on a disk.
+    share: Option<OwnedSemaphorePermit>,
 }
 
 impl DiskFile {
+    /// Whether it is on no disk and so cannot be given a name.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.share.is_some()
+    }
+
     pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         self.disk.before("look at a file")?;
         self.file.metadata()

@@ -1,6 +1,6 @@
 //! Fetching one file: attempts, the check, and keeping it.
 
-use std::time::Instant;
+use std::{sync::OnceLock, time::Instant};
 
 use bytes::Bytes;
 use registry::Checksum;
@@ -33,9 +33,7 @@ async fn fill(running: &Running, url: &UpstreamUrl) -> Result<Filled, Error> {
     let _slot = slot.map_err(|_| Error::Busy {
         fills: *cache.running.borrow(),
     })?;
-    let temp = TempFile::create(&cache.temp, &running.fill.wanted.checksum)?;
-    let set = running.fill.file.set(temp.file.clone());
-    set.expect("a fill has one file, made here");
+    let temp = OnceLock::new();
     let transfer = Transfer {
         running,
         url,
@@ -45,6 +43,7 @@ async fn fill(running: &Running, url: &UpstreamUrl) -> Result<Filled, Error> {
     let transferred = timeout_at(deadline.into(), transfer.attempts()).await;
     let late = |_| Error::Deadline { url: shown(url), limit };
     let size_bytes = transferred.map_err(late)??;
+    let temp = temp.into_inner().expect("the bytes were written to it");
     Ok(keep(running, temp, size_bytes).await)
 }
 
@@ -77,7 +76,8 @@ async fn keep(running: &Running, temp: TempFile, size_bytes: u64) -> Filled {
 struct Transfer<'a> {
     running: &'a Running,
     url: &'a UpstreamUrl,
-    temp: &'a TempFile,
+    /// Made once upstream has said how large the file is.
+    temp: &'a OnceLock<TempFile>,
     deadline: Instant,
 }
 
@@ -137,12 +137,32 @@ impl Transfer<'_> {
         if response.status != 200 {
             return Err(Error::status(self.url, response.status, response.retry_after));
         }
-        match response.content_length {
-            Some(size_bytes) if size_bytes > self.running.cache.free_bytes() => Err(Error::NoSpace {
+        Ok(())
+    }
+
+    /// The file of this fill; made at its first attempt, on disk, or in memory if the disk has no place for it.
+    fn temp(&self, total: Option<u64>) -> Result<&TempFile, Error> {
+        if let Some(temp) = self.temp.get() {
+            return Ok(temp);
+        }
+        let made = self.make_temp(total)?;
+        let set = self.running.fill.file.set(made.file.clone());
+        set.expect("a fill has one file, made here");
+        Ok(self.temp.get_or_init(|| made))
+    }
+
+    fn make_temp(&self, total: Option<u64>) -> Result<TempFile, Error> {
+        let cache = &self.running.cache;
+        let on_disk = match total {
+            Some(size_bytes) if size_bytes > cache.free_bytes() => Err(Error::NoSpace {
                 needed_bytes: Some(size_bytes),
             }),
-            _ => Ok(()),
-        }
+            _ => TempFile::create(&cache.temp, &self.running.fill.wanted.checksum),
+        };
+        on_disk.or_else(|error| {
+            let in_memory = total.and_then(|size_bytes| TempFile::in_memory(&cache.temp, size_bytes));
+            in_memory.ok_or(error)
+        })
     }
 
     /// Tells the waiters the length; if they have been told before, that one stays in force.
@@ -183,6 +203,7 @@ impl Transfer<'_> {
 /// The body of one attempt.
 struct Incoming<'a> {
     transfer: &'a Transfer<'a>,
+    temp: &'a TempFile,
     hash: Sha256,
     written: u64,
     total: Option<u64>,
@@ -195,9 +216,11 @@ struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     fn new(transfer: &'a Transfer<'a>, total: Option<u64>) -> Result<Self, Error> {
         let given = transfer.released();
-        transfer.temp.cut_to(given)?;
+        let temp = transfer.temp(total)?;
+        temp.cut_to(given)?;
         Ok(Self {
             transfer,
+            temp,
             hash: Sha256::new(),
             written: 0,
             total,
@@ -226,11 +249,10 @@ impl<'a> Incoming<'a> {
         self.hash.update(bytes);
         let given = self.given.saturating_sub(self.written).min(bytes.len() as u64);
         let (again, new) = bytes.split_at(given as usize);
-        let temp = self.transfer.temp;
-        if !temp.holds_at(again, self.written)? {
+        if !self.temp.holds_at(again, self.written)? {
             return Err(self.transfer.changed());
         }
-        temp.write_at(new, self.written + given)?;
+        self.temp.write_at(new, self.written + given)?;
         self.written += bytes.len() as u64;
         self.release();
         Ok(())

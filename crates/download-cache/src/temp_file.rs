@@ -10,6 +10,7 @@ use std::{
 };
 
 use registry::Checksum;
+use tokio::sync::Semaphore;
 
 use crate::{
     Error,
@@ -21,6 +22,11 @@ const PREFIX: &str = "fill-";
 /// Larger pieces than this are written and compared in steps.
 const STEP_BYTES: usize = 128 << 10;
 
+/// With a full disk, files up to this size are passed on through memory,
+const LARGEST_IN_MEMORY_KIB: u32 = 8 << 10;
+/// as long as all of them together take no more than this.
+const ALL_IN_MEMORY_KIB: usize = 32 << 10;
+
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Where unfinished files are.
@@ -30,6 +36,8 @@ pub(crate) struct TempDirectory {
     disk: Disk,
     /// Files that could not be removed: they are tried again when the next one is made.
     leftovers: Mutex<Vec<PathBuf>>,
+    /// Memory for files that a full disk has no place for.
+    memory_kib: Arc<Semaphore>,
 }
 
 impl TempDirectory {
@@ -40,6 +48,7 @@ impl TempDirectory {
             path,
             disk,
             leftovers: Mutex::default(),
+            memory_kib: Arc::new(Semaphore::new(ALL_IN_MEMORY_KIB)),
         })
     }
 
@@ -87,7 +96,8 @@ pub(crate) struct TempFile {
     pub path: PathBuf,
     pub file: Arc<DiskFile>,
     directory: Arc<TempDirectory>,
-    renamed: bool,
+    /// Whether the name in `tmp/` is ours to remove.
+    is_named: bool,
 }
 
 impl TempFile {
@@ -102,13 +112,30 @@ impl TempFile {
                         path,
                         file: Arc::new(file),
                         directory: directory.clone(),
-                        renamed: false,
+                        is_named: true,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::disk("create", &path, error)),
             }
         }
+    }
+
+    /// A file of this size that is passed on and cannot be kept, for a disk that has no place for it; `None` if it is too large for
+    /// that, or too many others are under way.
+    pub(crate) fn in_memory(directory: &Arc<TempDirectory>, size_bytes: u64) -> Option<Self> {
+        let kib = u32::try_from(size_bytes.div_ceil(1024)).ok()?;
+        if kib > LARGEST_IN_MEMORY_KIB {
+            return None;
+        }
+        let share = directory.memory_kib.clone().try_acquire_many_owned(kib).ok()?;
+        let file = directory.disk.create_in_memory(share).ok()?;
+        Some(Self {
+            path: PathBuf::from("memory"),
+            file: Arc::new(file),
+            directory: directory.clone(),
+            is_named: false,
+        })
     }
 
     pub(crate) fn write_at(&self, bytes: &[u8], position: u64) -> Result<(), Error> {
@@ -140,18 +167,21 @@ impl TempFile {
 
     /// Makes the bytes durable under their final name; the directory is the caller's to flush.
     pub(crate) fn rename(mut self, target: &Path) -> Result<(), Error> {
+        if self.file.is_nameless() {
+            return Err(Error::NoSpace { needed_bytes: None });
+        }
         let flushed = self.file.flush();
         flushed.map_err(|error| Error::disk("flush", &self.path, error))?;
         let renamed = self.directory.disk.rename(&self.path, target);
         renamed.map_err(|error| Error::disk("rename to", target, error))?;
-        self.renamed = true;
+        self.is_named = false;
         Ok(())
     }
 }
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        if !self.renamed {
+        if self.is_named {
             self.directory.remove(&self.path);
         }
     }
@@ -199,6 +229,29 @@ mod tests {
         assert!(temp.holds_at(&bytes, 0).unwrap());
         *bytes.last_mut().unwrap() ^= 1;
         assert!(!temp.holds_at(&bytes, 0).unwrap());
+    }
+
+    #[test]
+    fn files_in_memory_are_bounded_as_long_as_anybody_reads_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let temp_directory = opened(directory.path());
+        let in_memory = |kib: u64| TempFile::in_memory(&temp_directory, kib << 10);
+        assert!(in_memory(u64::from(LARGEST_IN_MEMORY_KIB) + 1).is_none());
+        let all: Vec<_> = (0..4).map(|_| in_memory(8 << 10).unwrap()).collect();
+        assert!(in_memory(1).is_none(), "they take all there is");
+        all[0].write_at(b"hello", 0).unwrap();
+        assert!(all[0].holds_at(b"ell", 1).unwrap());
+        let reader = all[0].file.clone();
+        drop(all);
+        assert_eq!(files(directory.path()), 0);
+        assert_eq!(reader.read_at(0, 5).unwrap(), "hello");
+        let again: Vec<_> = (0..3).map(|_| in_memory(8 << 10).unwrap()).collect();
+        assert!(in_memory(1).is_none(), "one of them is being read");
+        drop((reader, again));
+        let nameless = in_memory(8 << 10).unwrap();
+        let refused = nameless.rename(&directory.path().join("x"));
+        assert!(matches!(refused, Err(Error::NoSpace { .. })));
+        assert_eq!(files(directory.path()), 0);
     }
 
     #[test]
