@@ -1,5 +1,5 @@
 //! Clients that read slowly or not at all cost a bounded amount of memory, kernel buffers included (issue 2, "Crate files"; threats C6).
-//! That they end after 60 s without a byte is tested in h2c-upgrade, where that time can be made short.
+//! That they end after 180 s without a byte is tested in h2c-upgrade, where that time can be made short.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
 

@@ -37,7 +37,7 @@ impl Default for Config {
         Self {
             head_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(75),
-            write_stall: Duration::from_secs(60),
+            write_stall: Duration::from_secs(180),
             shutdown_timeout: Duration::from_secs(20),
             min_bytes_per_second: 100,
             workers: 2,

@@ -23,8 +23,9 @@ use crate::{
 /// Unsent bytes that the kernel takes before a write has to wait. A write may go on when half of them have left: with more of them, a
 /// client that takes 1 KB a second would seem to take nothing for minutes.
 const UNSENT_LIMIT_BYTES: u32 = 32 * 1024;
-/// How long sent bytes may stay unacknowledged.
-const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(60);
+/// How long sent bytes may stay unacknowledged, or a client's window shut: with a receive buffer that it empties at 1 KB a second, a
+/// window opens once in a minute.
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(180);
 /// How long a client that is one too many has to ask, so that it can be told.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nCache-Control: no-store\r\n\
