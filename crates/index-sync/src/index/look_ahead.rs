@@ -125,8 +125,8 @@ impl Inner {
 
     /// Level by level: who came first is looked at first.
     fn look_at_all(self: &Arc<Self>, wants: Vec<Want>, more: &Arc<AtomicUsize>) {
-        // Half of what may be under way stays free for clients.
-        let workers_at_most = (self.config.requests_at_once / 2).max(1);
+        // A quarter of what may be under way stays free for clients.
+        let workers_at_most = (self.config.requests_at_once * 3 / 4).max(1);
         let mut queue = locked(&self.look_ahead.queue);
         for want in wants {
             let more = Arc::clone(more);

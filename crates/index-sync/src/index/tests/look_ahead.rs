@@ -84,7 +84,7 @@ async fn a_level_does_not_wait_for_the_client_and_who_asks_joins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_of_what_may_be_under_way_stays_free_for_clients() {
+async fn a_quarter_of_what_may_be_under_way_stays_free_for_clients() {
     let bench = Bench::with(|config| config.requests_at_once = 4).await;
     let names: Vec<String> = (0..10).map(|number| format!("next-{number}")).collect();
     let needs: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -93,9 +93,9 @@ async fn half_of_what_may_be_under_way_stays_free_for_clients() {
     bench.upstream.add(&krate("other", "1.0.0"));
     let gate = bench.upstream.hold("/index/ne/");
     bench.text("top").await;
-    assert!(gate.wait_reached(2, WAIT));
+    assert!(gate.wait_reached(3, WAIT));
     bench.text("other").await;
-    assert!(!gate.wait_reached(3, Duration::from_millis(200)));
+    assert!(!gate.wait_reached(4, Duration::from_millis(200)));
     gate.open();
     bench.settled().await;
     assert!(names.iter().all(|name| bench.asked(name) == 1));
