@@ -238,8 +238,11 @@ mod tests {
         for _ in 0..=MOST_WAITING {
             book.note(fetch(1));
         }
-        assert_eq!((book.waiting().fetches.len(), book.waiting().lost), (MOST_WAITING, 1));
-        let batch = std::mem::take(&mut book.waiting().fetches);
+        let batch = {
+            let mut waiting = book.waiting();
+            assert_eq!((waiting.fetches.len(), waiting.lost), (MOST_WAITING, 1));
+            std::mem::take(&mut waiting.fetches)
+        };
         book.note(fetch(2));
         book.put_back(batch);
         let waiting = book.waiting();
