@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use download_cache::Eviction;
+use download_cache::{Eviction, Wanted};
 use metadata_db::KeptRow;
 use registry::Checksum;
 use tokio::sync::{Notify, watch};
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::appliance::{Appliance, StartError};
 use crate::clock::unix_now;
 use crate::error::chain;
+use crate::recorder::described;
 
 /// Files that are looked at together.
 const BATCH: u32 = 256;
@@ -40,7 +41,8 @@ impl Budget {
         self.woken.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
+    /// Nothing is evicted to make room as long as this is held.
+    pub fn lock(&self) -> MutexGuard<'_, ()> {
         self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,10 +201,27 @@ fn evict(
             Eviction::Absent => 0,
         };
         appliance.metadata.forget_kept(&row.checksum)?;
+        record_again_if_back(appliance, row)?;
         log::debug!("{} {}: evicted to make room", row.name, row.version);
         pruned.files += u64::from(freed_bytes > 0);
         pruned.bytes += freed_bytes;
         pruned.kept_bytes = appliance.metadata.totals()?.bytes;
     }
     Ok(stays)
+}
+
+/// A fill may have brought the file again, and recorded it, before its old row went.
+fn record_again_if_back(appliance: &Appliance, row: &KeptRow) -> Result<(), StartError> {
+    let Some(back) = appliance.cache.kept(&row.checksum)? else {
+        return Ok(());
+    };
+    let wanted = Wanted {
+        name: row.name.clone(),
+        version: row.version.clone(),
+        checksum: row.checksum,
+    };
+    if let Some(file) = described(appliance, &wanted, back.size_bytes) {
+        appliance.metadata.record_kept(&file)?;
+    }
+    Ok(())
 }

@@ -61,15 +61,10 @@ pub async fn carry_out_pins(appliance: &Arc<Appliance>, request: Request) -> Res
 async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Result<Reply, StartError> {
     let (files, problems) = gather(appliance, named, Ask::IfOld, &|_| ()).await?;
     let mut missing: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let (mut pinned, mut kept, mut bytes) = (Vec::new(), 0, 0);
+    let mut pinned = Vec::new();
     for Found { selected, whereabouts } in whereabouts(appliance, files).await? {
         let checksum = match whereabouts {
-            Whereabouts::Kept { checksum, size_bytes } => {
-                kept += 1;
-                bytes += size_bytes;
-                checksum
-            }
-            Whereabouts::NotKept { checksum } => checksum,
+            Whereabouts::Kept { checksum, .. } | Whereabouts::NotKept { checksum } => checksum,
             other => {
                 missing.push(format!("{selected}: {other}"));
                 continue;
@@ -81,7 +76,8 @@ async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Resu
             checksum,
         });
     }
-    appliance.decisions.pin(name, &pinned)?;
+    let (own, set, files) = (Arc::clone(appliance), name.to_owned(), pinned.clone());
+    let (kept, bytes) = tokio::task::spawn_blocking(move || put_down(&own, &set, &files)).await??;
     log::info!("{name}: {} crate files pinned by command", pinned.len());
     let mut report = format!(
         "{name}: {} crate files pinned, {kept} of them kept ({})",
@@ -101,6 +97,24 @@ async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Resu
     Ok(reply.with_report(report))
 }
 
+/// Writes the set down, and says how many of its files are kept, and their bytes. Nothing of it is evicted from then on.
+fn put_down(appliance: &Appliance, name: &str, files: &[PinnedFile]) -> Result<(usize, u64), StartError> {
+    let _nothing_goes = appliance.budget.lock();
+    appliance.decisions.pin(name, files)?;
+    kept_of(appliance, files)
+}
+
+fn kept_of(appliance: &Appliance, files: &[PinnedFile]) -> Result<(usize, u64), StartError> {
+    let (mut kept, mut bytes) = (0, 0);
+    for file in files {
+        if let Some(found) = appliance.cache.kept(&file.checksum)? {
+            kept += 1;
+            bytes += found.size_bytes;
+        }
+    }
+    Ok((kept, bytes))
+}
+
 async fn listed(appliance: &Arc<Appliance>) -> Result<Reply, StartError> {
     let own = Arc::clone(appliance);
     let text = tokio::task::spawn_blocking(move || pins_text(&own)).await??;
@@ -110,13 +124,7 @@ async fn listed(appliance: &Arc<Appliance>) -> Result<Reply, StartError> {
 fn pins_text(appliance: &Appliance) -> Result<String, StartError> {
     let mut lines = Vec::new();
     for pin in appliance.decisions.pins()? {
-        let (mut kept, mut bytes) = (0, 0);
-        for file in &pin.files {
-            if let Some(found) = appliance.cache.kept(&file.checksum)? {
-                kept += 1;
-                bytes += found.size_bytes;
-            }
-        }
+        let (kept, bytes) = kept_of(appliance, &pin.files)?;
         lines.push(format!(
             "{}: {} crate files, {kept} of them kept ({})",
             pin.name,
