@@ -293,6 +293,56 @@ fn everything_that_cargo_locks_is_chosen() {
     assert_eq!(more, ["bytes-lib 1.5.2"]);
 }
 
+/// What a real cargo locks for one dependency, without the project itself.
+fn locked_by_cargo(crates: &[BuiltCrate], name: &str, toml: &str) -> Vec<String> {
+    let upstream = FakeUpstream::start();
+    for krate in crates {
+        upstream.add(krate);
+    }
+    let project = CargoProject::new()
+        .dependency_toml(name, toml)
+        .use_index(&upstream.sparse_url());
+    project.cargo_ok(&["generate-lockfile"]);
+    let locked = crate::Lockfile::parse(&project.lockfile(), &[]).unwrap();
+    locked.crates.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_feature_for_a_dependency_that_may_be_off_locks_it() {
+    let crates = [
+        krate("top", "1.0.0").dep("bb-mid", "1").build(),
+        krate("bb-mid", "1.0.0")
+            .dep_full(Dependency::new("cc-opt", "1").optional())
+            .dep_full(Dependency::new("dd-own", "1").optional())
+            .dep_full(Dependency::new("ee-named", "1").optional())
+            .dep_full(Dependency::new("ff-with", "1").optional())
+            .feature("default", &["std"])
+            .feature("std", &["cc-opt?/std", "ee-named?/std"])
+            // asking `ee-named` for a feature in this way does not switch on the feature of this name
+            .feature("ee-named", &["dep:ee-named", "dep:ff-with"])
+            .feature("own", &["dd-own?/std"])
+            .build(),
+        krate("cc-opt", "1.0.0")
+            .dep_full(Dependency::new("gg-std", "1").optional())
+            .feature("std", &["dep:gg-std"])
+            .build(),
+        krate("dd-own", "1.0.0").feature("std", &[]).build(),
+        krate("ee-named", "1.0.0").feature("std", &[]).build(),
+        krate("ff-with", "1.0.0").build(),
+        krate("gg-std", "1.0.0").build(),
+    ];
+    let locked = locked_by_cargo(&crates, "top", "\"1\"");
+    let expected = [
+        "bb-mid 1.0.0",
+        "cc-opt 1.0.0",
+        "ee-named 1.0.0",
+        "gg-std 1.0.0",
+        "top 1.0.0",
+    ];
+    assert_eq!(locked, expected);
+    assert_eq!(Index::of(&crates).close(with_deps(), &["top"]), (locked, Vec::new()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
