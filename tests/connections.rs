@@ -49,7 +49,8 @@ fn answer(reader: &mut BufReader<TcpStream>) -> (String, String, Vec<u8>) {
     let lower = head.to_ascii_lowercase();
     let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"));
     let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
-    reader.read_exact(&mut body).unwrap();
+    let read = reader.read_exact(&mut body);
+    read.unwrap_or_else(|error| panic!("{error} in the body of {} bytes behind {head:?}", body.len()));
     (head.lines().next().unwrap().to_owned(), lower, body)
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use testkit::{FakeUpstream, Fault, Times};
+use testkit::{FakeUpstream, Fault, Gate, Times};
 
 use super::{LARGE_BYTES, assert_whole, builder, crate_requests, detail, download, is_kept, publish, start};
 
@@ -91,4 +91,40 @@ fn an_upstream_that_asks_for_time_is_given_it() {
     }
     let missing = publish(&upstream, "plain", "1.0.0", 100);
     assert_whole(&mirror.get(&download("plain", "1.0.0")), &missing);
+}
+
+#[test]
+fn a_client_has_its_share_of_fills_and_others_have_theirs() {
+    let upstream = FakeUpstream::start();
+    let mirror = builder(&upstream)
+        .env("MIRROR_LIMITS__FILLS_PER_CLIENT", "2")
+        .env("MIRROR_TRUSTED_PROXIES", "127.0.0.1")
+        .start();
+    let names = ["one", "two", "three"];
+    let held: Vec<_> = names
+        .iter()
+        .map(|name| {
+            publish(&upstream, name, "1.0.0", LARGE_BYTES);
+            upstream.hold(&FakeUpstream::download_path(name, "1.0.0"))
+        })
+        .collect();
+    let client = |address: &'static str| [("X-Forwarded-For", address)];
+    let ask = |name: &str| mirror.exchange("GET", &download(name, "1.0.0"), &client("10.0.0.1"), b"");
+    let waiting: Vec<_> = names[..2].iter().map(|name| ask(name)).collect();
+    let reached = |gate: &Gate| assert!(gate.wait_reached(1, Duration::from_secs(20)));
+    held[..2].iter().for_each(reached);
+    let refused = mirror.request("GET", &download("three", "1.0.0"), &client("10.0.0.1"), b"");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some() && detail(&refused).contains("10.0.0.1"));
+    // what is being fetched already costs nothing more, and another client has its own share
+    let joined = ask("one");
+    let other = mirror.exchange("GET", &download("three", "1.0.0"), &client("10.0.0.2"), b"");
+    reached(&held[2]);
+    held.into_iter().for_each(Gate::open);
+    for exchange in waiting.into_iter().chain([joined, other]) {
+        assert_eq!(exchange.finish().unwrap().0.status, 200);
+    }
+    publish(&upstream, "four", "1.0.0", LARGE_BYTES);
+    let later = mirror.request("GET", &download("four", "1.0.0"), &client("10.0.0.1"), b"");
+    assert_eq!(later.status, 200, "its share came back");
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -19,6 +20,7 @@ use crate::{
     known::{Checked, Readers},
     memory::Memory,
     open::{Opened, Turns},
+    progress::Progress,
     running::{Fill, Running},
     slots::Slots,
     stats::Counters,
@@ -170,6 +172,19 @@ impl DownloadCache {
     /// # Errors
     /// The reason of a fill that failed a moment ago, [`Error::Busy`] if thousands of fills wait already, and [`Error::Disk`].
     pub async fn fetch(&self, wanted: Wanted, url: UpstreamUrl) -> Result<CrateFile, Error> {
+        self.fetch_for(None, wanted, url).await
+    }
+
+    /// The same for a client, which may have `fills_per_client` fills begun for it at once.
+    ///
+    /// # Errors
+    /// Those of [`DownloadCache::fetch`], and [`Error::BusyForClient`].
+    pub async fn fetch_for(
+        &self,
+        client: Option<IpAddr>,
+        wanted: Wanted,
+        url: UpstreamUrl,
+    ) -> Result<CrateFile, Error> {
         loop {
             let ended = self.inner.table().ended;
             match self.open_kept(&wanted.checksum).await {
@@ -178,14 +193,20 @@ impl DownloadCache {
                 Err(error) if error.is_temporary() => return Err(error),
                 Err(error) => log::warn!("{wanted} is kept, but fetched again: {}", error.in_one_line()),
             }
-            if let Some(waiter) = self.join_or_begin(&wanted, &url, ended)? {
+            if let Some(waiter) = self.join_or_begin(client, &wanted, &url, ended)? {
                 return Ok(CrateFile::Filling(waiter));
             }
         }
     }
 
     /// `None` if the file has come since `ended` was read: a fill leaves the table after its file is in place.
-    fn join_or_begin(&self, wanted: &Wanted, url: &UpstreamUrl, ended: u64) -> Result<Option<Waiter>, Error> {
+    fn join_or_begin(
+        &self,
+        client: Option<IpAddr>,
+        wanted: &Wanted,
+        url: &UpstreamUrl,
+        ended: u64,
+    ) -> Result<Option<Waiter>, Error> {
         let mut table = self.inner.table();
         if let Some(fill) = table.running.get(&wanted.checksum) {
             self.inner.counters.waiters_joined.add(1);
@@ -201,11 +222,12 @@ impl DownloadCache {
         if fills >= MOST_FILLS {
             return Err(Error::Busy { fills });
         }
-        Ok(Some(self.begin(&mut table, wanted.clone(), url.clone())))
+        table.begins(client, self.inner.config.fills_per_client)?;
+        let (fill, sender) = Fill::new(wanted.clone(), client);
+        Ok(Some(self.begin(&mut table, fill, sender, url.clone())))
     }
 
-    fn begin(&self, table: &mut Table, wanted: Wanted, url: UpstreamUrl) -> Waiter {
-        let (fill, sender) = Fill::new(wanted);
+    fn begin(&self, table: &mut Table, fill: Arc<Fill>, sender: watch::Sender<Progress>, url: UpstreamUrl) -> Waiter {
         let waiter = fill.waiter();
         table.running.insert(fill.wanted.checksum, fill.clone());
         self.inner.running.send_modify(|running| *running += 1);

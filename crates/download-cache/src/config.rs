@@ -29,6 +29,8 @@ pub struct Config {
     pub fills_at_once: usize,
     /// The same for one host.
     pub fills_per_host: usize,
+    /// Fills that may be begun for one client at once, those that wait for their turn too.
+    pub fills_per_client: usize,
     /// How long a fill may take, waiting for its turn and all attempts included.
     pub fill_deadline: Duration,
     /// The least that upstream may give while a body comes; 0 is no limit.
@@ -59,6 +61,7 @@ impl Config {
             free_bytes: Arc::new(|_| Ok(u64::MAX)),
             fills_at_once: 64,
             fills_per_host: 16,
+            fills_per_client: 1024,
             fill_deadline: Duration::from_secs(600),
             min_bytes_per_second: 1024,
             slow_for: Duration::from_secs(30),
@@ -80,6 +83,7 @@ impl fmt::Debug for Config {
             .field("min_free_bytes", &self.min_free_bytes)
             .field("fills_at_once", &self.fills_at_once)
             .field("fills_per_host", &self.fills_per_host)
+            .field("fills_per_client", &self.fills_per_client)
             .field("fill_deadline", &self.fill_deadline)
             .field("min_bytes_per_second", &self.min_bytes_per_second)
             .field("slow_for", &self.slow_for)

@@ -1,6 +1,6 @@
 //! What can go wrong with a crate file.
 
-use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use registry::Checksum;
 use rustix::io::Errno;
@@ -44,6 +44,14 @@ pub enum Error {
     #[error("too many other files are being fetched ({fills} fills)")]
     Busy {
         /// Fills that run or wait for their turn.
+        fills: usize,
+    },
+    /// Too many files are being fetched for this client.
+    #[error("too many files are being fetched for {client} already ({fills} fills)")]
+    BusyForClient {
+        /// Its address.
+        client: IpAddr,
+        /// Fills that were begun for it and have not ended.
         fills: usize,
     },
     /// The fill was not done in time.
@@ -130,6 +138,7 @@ impl Error {
         match self {
             Self::NoSpace { .. }
             | Self::Busy { .. }
+            | Self::BusyForClient { .. }
             | Self::Deadline { .. }
             | Self::TooSlow { .. }
             | Self::Abandoned => true,

@@ -115,6 +115,8 @@ impl Transfer<'_> {
         let response = self.running.cache.upstream.get(request).await;
         let mut response = response.map_err(|error| Error::upstream(self.url, error))?;
         self.check_head(&response)?;
+        // before anybody is told of a body: without a place for it, it is a plain error
+        self.temp(response.content_length)?;
         let total = self.announce(response.content_length)?;
         let mut body = Incoming::new(self, total)?;
         let mut rate = Rate::new(&self.running.cache.config);

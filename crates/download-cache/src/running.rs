@@ -1,6 +1,7 @@
 //! A fill that is under way: what its waiters share, and what its task must do before it ends.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -21,15 +22,18 @@ const LONGEST_REMEMBERED: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Fill {
     pub wanted: Wanted,
+    /// For whom it was begun.
+    pub client: Option<IpAddr>,
     pub file: OnceLock<Arc<DiskFile>>,
     progress: watch::Receiver<Progress>,
 }
 
 impl Fill {
-    pub(crate) fn new(wanted: Wanted) -> (Arc<Self>, watch::Sender<Progress>) {
+    pub(crate) fn new(wanted: Wanted, client: Option<IpAddr>) -> (Arc<Self>, watch::Sender<Progress>) {
         let (sender, progress) = watch::channel(Progress::new());
         let fill = Self {
             wanted,
+            client,
             file: OnceLock::new(),
             progress,
         };
@@ -119,6 +123,7 @@ impl Running {
     fn leave(&self) {
         let mut table = self.cache.table();
         table.running.remove(&self.fill.wanted.checksum);
+        table.leaves(self.fill.client);
         table.ended += 1;
         drop(table);
         self.cache.running.send_modify(|running| *running -= 1);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,6 +20,8 @@ pub(crate) struct Table {
     /// How many fills have left.
     pub ended: u64,
     failures: HashMap<Checksum, Failure>,
+    /// How many of the running fills were begun for a client.
+    begun_for: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
@@ -28,6 +31,29 @@ struct Failure {
 }
 
 impl Table {
+    /// Counts a fill that is begun for a client, unless it has as many as it may.
+    pub(crate) fn begins(&mut self, client: Option<IpAddr>, most: usize) -> Result<(), Error> {
+        let Some(client) = client else { return Ok(()) };
+        let fills = self.begun_for.entry(client).or_default();
+        if *fills >= most {
+            return Err(Error::BusyForClient { client, fills: *fills });
+        }
+        *fills += 1;
+        Ok(())
+    }
+
+    /// One of them has ended.
+    pub(crate) fn leaves(&mut self, client: Option<IpAddr>) {
+        if let Some(client) = client
+            && let Some(fills) = self.begun_for.get_mut(&client)
+        {
+            *fills -= 1;
+            if *fills == 0 {
+                self.begun_for.remove(&client);
+            }
+        }
+    }
+
     pub(crate) fn remember(&mut self, checksum: Checksum, error: Error, now: Instant, duration: Duration) {
         if duration.is_zero() {
             return;
@@ -58,6 +84,26 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_has_its_share_of_fills_and_gets_it_back() {
+        let mut table = Table::default();
+        let [one, other] = [1, 2].map(|last| Some(IpAddr::from([127, 0, 0, last])));
+        table.begins(one, 2).unwrap();
+        table.begins(one, 2).unwrap();
+        assert!(matches!(
+            table.begins(one, 2),
+            Err(Error::BusyForClient { fills: 2, .. })
+        ));
+        table.begins(other, 2).unwrap();
+        table.begins(None, 0).unwrap();
+        table.leaves(one);
+        table.begins(one, 2).unwrap();
+        [one, one, other, None]
+            .into_iter()
+            .for_each(|client| table.leaves(client));
+        assert!(table.begun_for.is_empty());
+    }
 
     #[test]
     fn failures_are_remembered_for_their_time_and_in_bounds() {

@@ -180,7 +180,7 @@ impl Connections {
 }
 
 /// Whom an address stands for: a single machine has a whole network of IPv6 to itself.
-fn client(peer: IpAddr) -> IpAddr {
+pub fn client(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

@@ -15,7 +15,7 @@ mod sniff;
 mod timer;
 mod upgrade;
 
-pub use config::{Config, Connections, Limits};
+pub use config::{Config, Connections, Limits, client};
 pub use error::Error;
 #[doc(hidden)]
 pub use rewrite::Rewriter;

@@ -385,6 +385,7 @@ fn open_cache(
     let mut config = download_cache::Config::new(path);
     config.max_file_bytes = settings.max_file_bytes;
     config.min_free_bytes = settings.min_free_bytes;
+    config.fills_per_client = settings.limits.fills_per_client;
     config.free_bytes = Arc::new(|path: &Path| free_bytes(path));
     config.memory_bytes = settings.cache.memory_bytes;
     // a receiver that is gone means that the mirror is ending: the next start adopts the file

@@ -1,5 +1,7 @@
 //! From a name and a version to an opened crate file: index first, then disk, then upstream.
 
+use std::net::IpAddr;
+
 use std::time::{Duration, Instant};
 
 use download_cache::{CrateFile, Wanted};
@@ -27,6 +29,16 @@ impl Appliance {
     /// A version that the index does not list is asked of upstream's index once more, since a cargo with its own copy of
     /// the index asks for crate files first; only then it is an error.
     pub async fn open_crate_file(&self, name: &CrateName, version: &CrateVersion) -> Result<Opened, ServeError> {
+        self.open_crate_file_for(None, name, version).await
+    }
+
+    /// The same for a client, which may have so many files fetched at once as `limits.fills_per_client` says.
+    pub async fn open_crate_file_for(
+        &self,
+        client: Option<IpAddr>,
+        name: &CrateName,
+        version: &CrateVersion,
+    ) -> Result<Opened, ServeError> {
         let listed = self.index.checksum(name, version).await?;
         let not_kept = || ServeError::NotKept {
             what: format!("{name} {version}"),
@@ -69,7 +81,7 @@ impl Appliance {
         };
         Ok(Opened {
             checksum,
-            file: self.cache.fetch(wanted, url).await?,
+            file: self.cache.fetch_for(client, wanted, url).await?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Crate files: `GET /api/v1/crates/{crate}/{version}/download`, and Meuse's `/api/v1/mirror/…`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -20,6 +21,7 @@ use super::{Shared, api, body};
 use crate::appliance::Appliance;
 use crate::clock::unix_now;
 use crate::error::ServeError;
+use crate::settings::TrustedProxies;
 
 /// After this long without a first byte from upstream the client is told to come again: platforms give up at 30 s.
 const FIRST_BYTE: Duration = Duration::from_secs(20);
@@ -60,7 +62,9 @@ pub async fn download_crate(
     appliance: &Appliance,
 ) -> Result<HttpResponse, Failure> {
     let failure = |error: ServeError| Failure::json(format!("{name} {version}"), error);
-    let opened = appliance.open_crate_file(name, version).await.map_err(failure)?;
+    let client = counted_client(request, &appliance.settings.trusted_proxies);
+    let opened = appliance.open_crate_file_for(client, name, version).await;
+    let opened = opened.map_err(failure)?;
     let hit = matches!(opened.file, CrateFile::Kept(_));
     let response = match opened.file {
         CrateFile::Kept(file) => {
@@ -83,6 +87,14 @@ pub async fn download_crate(
         if hit { "here" } else { "upstream" }
     );
     Ok(response)
+}
+
+/// Whom fills are counted for; a trusted proxy that names nobody speaks for many.
+fn counted_client(request: &RequestHead, trusted: &TrustedProxies) -> Option<IpAddr> {
+    let peer = request.peer_addr?.ip();
+    let client = client_address(request, trusted)?;
+    let speaks_for_many = client == peer.to_canonical() && trusted.trusts(peer);
+    (!speaks_for_many).then(|| h2c_upgrade::client(client))
 }
 
 /// Into the log of fetches, if there is one.

@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     key("git.max_haves", "65536"),
     key("limits.connections", ""),
     key("limits.connections_per_client", "1024"),
+    key("limits.fills_per_client", "1024"),
     key("limits.min_bytes_per_second", "100"),
     key("cache.max_file_size", "512MiB"),
     key("cache.min_free", "512MiB"),

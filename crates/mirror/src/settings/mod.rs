@@ -119,6 +119,8 @@ pub struct ClientLimits {
     pub connections: Option<usize>,
     /// Of one address.
     pub connections_per_client: usize,
+    /// Crate files that are fetched for one address at once.
+    pub fills_per_client: usize,
     /// What a client must take while it is waited for, and send of a body.
     pub min_bytes_per_second: u64,
 }
@@ -264,6 +266,7 @@ impl Settings {
             limits: ClientLimits {
                 connections: optional(&layers, "limits.connections", value::count)?,
                 connections_per_client: read(&layers, "limits.connections_per_client", value::count)?,
+                fills_per_client: read(&layers, "limits.fills_per_client", value::count)?,
                 min_bytes_per_second: read(&layers, "limits.min_bytes_per_second", value::size_bytes)?,
             },
             sparse_max_age: read(&layers, "index.sparse_max_age", value::duration)?,
