@@ -399,3 +399,52 @@ fn without_upstream_git_there_is_no_all_and_odd_words_are_refused() {
     }
     assert!(downloads(&upstream).is_empty());
 }
+
+#[test]
+fn what_nobody_could_be_asked_about_is_named_once_and_tried_again() {
+    let upstream = upstream_with(&crates());
+    let (_project, lockfile) = lockfile(&upstream, &[("app", "1"), ("maker", "2")]);
+    let mirror = mirror(&upstream).start();
+    let args = ["prefetch", "--lockfile", lockfile.to_str().unwrap()];
+    upstream.go_down();
+    let dry = mirror.run(&[&args[..], &["--dry-run"]].concat());
+    assert!(failed(&dry).1.contains("4 of what was named"), "{}", said(&dry));
+    let left_over = mirror.run(&["prefetch"]);
+    assert!(
+        ok(&left_over).contains("nothing is left over"),
+        "a dry run remembers nothing"
+    );
+
+    for args in [&args[..], &["prefetch"]] {
+        let (out, err) = failed(&mirror.run(args));
+        assert!(err.contains("4 crate files are missing"), "{args:?}: {out}{err}");
+        assert_eq!(out.matches("missing: lib 1.5.0: ").count(), 1, "{out}");
+        assert!(!out.contains("no such crate"), "nobody can know that: {out}");
+    }
+    upstream.come_back();
+    // a failure answers for some seconds before upstream is asked again
+    let retried = eventually(PATIENCE, || {
+        let output = mirror.run(&["prefetch"]);
+        output.status.success().then_some(())
+    });
+    assert!(retried.is_some(), "{}", mirror.log());
+    assert_eq!(mirror.kept_files().len(), 4);
+    assert!(ok(&mirror.run(&["prefetch"])).contains("nothing is left over"));
+}
+
+#[test]
+fn what_failed_and_came_by_itself_is_not_left_over() {
+    let crates = crates();
+    let upstream = upstream_with(&crates);
+    upstream.fault("/dl/lib/1.5.0/download", Fault::Status(404), Times::Always);
+    let mirror = mirror(&upstream).start();
+    failed(&mirror.run(&["prefetch", "--crate", "lib"]));
+    upstream.clear_faults();
+    let came = eventually(PATIENCE, || {
+        let reply = mirror.get("/api/v1/crates/lib/1.5.0/download");
+        (reply.status == 200).then_some(())
+    });
+    assert!(came.is_some(), "{}", mirror.log());
+    ok(&mirror.run(&["prefetch"]));
+    assert!(ok(&mirror.run(&["prefetch"])).contains("nothing is left over"));
+}

@@ -1,11 +1,15 @@
 //! `mirror prefetch`: crate files fetched ahead of need, by a running server or without one.
 
+mod afterwards;
 mod basis;
+mod failures;
 mod fetching;
 mod plan;
+mod queue;
 mod source;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use index_sync::Ask;
 use serde::{Deserialize, Serialize};
@@ -16,11 +20,15 @@ use crate::control::Reply;
 use crate::error::chain;
 use crate::selected::{Named, gather, whereabouts};
 use crate::settings::Mode;
+use afterwards::{Missing, beyond_budget, count_as_used, gone, make_room};
 use basis::Basis;
 use fetching::Fetching;
 use plan::Plan;
 pub use plan::size;
+pub use queue::{Prefetches, begin};
 use source::Source;
+
+const TICK: Duration = Duration::from_millis(500);
 
 /// What is to be fetched.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,7 +81,7 @@ impl Watcher for Job {
 pub async fn prefetch(appliance: &Arc<Appliance>, wish: Wish, watcher: &impl Watcher) -> Reply {
     let done = match wish.what {
         What::Named(named) => prefetch_named(appliance, named, wish.dry_run, watcher).await,
-        What::Failed => match failed_before(appliance) {
+        What::Failed => match failures::before(appliance) {
             Ok(named) if named.locked.is_empty() => Ok(Reply::ok(
                 "nothing is left over from before; say what to fetch by --lockfile, --crate, --list, --latest or --all",
             )),
@@ -91,34 +99,68 @@ async fn prefetch_named(
     dry_run: bool,
     watcher: &impl Watcher,
 ) -> Result<Reply, StartError> {
-    if named.dependencies.is_some() {
-        want_whole_index(appliance, watcher).await?;
-    }
-    let (files, problems) = gather(appliance, named, Ask::IfOld, &|words| watcher.say(words)).await?;
-    let plan = Plan::of(whereabouts(appliance, files).await?, problems);
-    watcher.say("finding out how large they are".to_owned());
-    let basis = Basis::of(appliance, plan.wanted()).await?;
+    let planning = planned(appliance, named, dry_run, watcher);
+    let (plan, basis) = unless_over(appliance, watcher, planning).await?;
+    let warning = plan.bytes(basis).and_then(|bytes| beyond_budget(appliance, bytes));
     if dry_run {
-        return Ok(plan.dry_run(basis));
+        return Ok(plan.dry_run(basis, warning));
     }
-    watcher.announce(plan.announcement(basis));
+    watcher.announce(plan.announcement(basis, warning));
+    count_as_used(appliance, plan.kept()).await?;
+    let all = plan.all();
     let (wanted, missing) = plan.into_work();
     let fetching = Fetching::new(appliance, watcher, wanted.len() as u64)?;
-    Ok(fetching.run(Source::listed(wanted)).await?.reply(missing))
+    let fetched = fetching.run(Source::listed(wanted)).await?;
+    let mut gone = gone(appliance, all, &fetched).await?;
+    gone.named.splice(0..0, missing);
+    Ok(fetched.reply(gone))
 }
 
-/// As of now: the versions, whatever their checksum has become.
-fn failed_before(appliance: &Appliance) -> Result<Named, StartError> {
-    let failures = appliance.metadata.prefetch_failures()?.into_iter();
-    let locked = failures.map(|failure| selection::Selected {
-        name: failure.name,
-        version: failure.version,
-        checksum: None,
-    });
-    Ok(Named {
-        locked: locked.collect(),
-        ..Named::default()
-    })
+async fn planned(
+    appliance: &Arc<Appliance>,
+    named: Named,
+    dry_run: bool,
+    watcher: &impl Watcher,
+) -> Result<(Plan, Basis), StartError> {
+    // to follow the whole index from then on is more than a dry run may leave behind
+    if named.dependencies.is_some() && !dry_run {
+        want_whole_index(appliance, watcher).await?;
+    }
+    let gathered = gather(appliance, named, Ask::IfOld, &|words| watcher.say(words)).await?;
+    let found = whereabouts(appliance, gathered.files).await?;
+    if !dry_run {
+        failures::remember(appliance, &found, gathered.unasked)?;
+    }
+    let plan = Plan::of(found, gathered.problems);
+    watcher.say("finding out how large they are".to_owned());
+    let basis = Basis::of(appliance, plan.wanted()).await?;
+    Ok((plan, basis))
+}
+
+/// Why it makes no sense to go on.
+fn over(appliance: &Appliance, watcher: &impl Watcher) -> Option<&'static str> {
+    if appliance.stopping() {
+        return Some("the server is shutting down");
+    }
+    watcher.is_over().then_some("nobody asked any more how it goes")
+}
+
+/// Does `work`, which is dropped where it waits when nobody wants it any more.
+async fn unless_over<T>(
+    appliance: &Appliance,
+    watcher: &impl Watcher,
+    work: impl Future<Output = Result<T, StartError>>,
+) -> Result<T, StartError> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        if let Some(why) = over(appliance, watcher) {
+            return Err(format!("it was ended before its time: {why}").into());
+        }
+    }
 }
 
 async fn prefetch_all(
@@ -131,16 +173,29 @@ async fn prefetch_all(
         return Err("all of upstream is listed by its git repository alone, and upstream.git is empty".into());
     }
     let _named = appliance.name_contact(contact)?;
-    appliance.index.want_whole();
-    sync(appliance, watcher).await?;
-    let (source, count) = Source::whole(appliance, watcher).await?;
-    let words = count.in_words(appliance).await?;
+    if !dry_run {
+        appliance.index.want_whole();
+    }
+    let counting = async {
+        sync(appliance, watcher).await?;
+        let (source, count) = Source::whole(appliance, watcher).await?;
+        let words = count.in_words(appliance).await?;
+        Ok((source, count, words))
+    };
+    let (source, count, words) = unless_over(appliance, watcher, counting).await?;
     if dry_run {
         return Ok(Reply::ok("").with_report(words));
     }
     watcher.announce(words);
     let fetching = Fetching::new(appliance, watcher, count.to_fetch)?;
-    Ok(fetching.run(source).await?.reply(Vec::new()))
+    let fetched = fetching.run(source).await?;
+    let mut missing = Missing::default();
+    if appliance.settings.cache.max_bytes.is_some() && !fetched.is_given_up() {
+        make_room(appliance).await?;
+        let (_, left) = unless_over(appliance, watcher, Source::whole(appliance, watcher)).await?;
+        missing.unnamed = left.to_fetch.saturating_sub(fetched.failures());
+    }
+    Ok(fetched.reply(missing))
 }
 
 /// Dependencies are many: who asks for them wants the whole index, which answers without asking upstream for each. Until it is here
@@ -155,8 +210,20 @@ async fn want_whole_index(appliance: &Arc<Appliance>, watcher: &impl Watcher) ->
     sync(appliance, watcher).await
 }
 
+/// A round that has begun comes to its end, also when nobody waits for it any more.
 async fn sync(appliance: &Arc<Appliance>, watcher: &impl Watcher) -> Result<(), StartError> {
-    let say = |status: &index_sync::FollowStatus| watcher.say(crate::commands::words(status));
-    appliance.index.sync_once(say).await?;
-    Ok(())
+    let own = Arc::clone(appliance);
+    let mut round = tokio::spawn(async move { own.index.sync_once(|_| ()).await });
+    loop {
+        tokio::select! {
+            done = &mut round => {
+                done??;
+                return Ok(());
+            }
+            () = tokio::time::sleep(TICK) => {}
+        }
+        if let Some(status) = appliance.index.follow_status() {
+            watcher.say(crate::commands::words(&status));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! From what somebody names to crate files of the index, and whether they are here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,6 +86,17 @@ pub struct Found {
     pub whereabouts: Whereabouts,
 }
 
+/// What somebody means.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The crate files, by name and version; without those of which nothing can be known.
+    pub files: Vec<Selected>,
+    /// What could not be found.
+    pub problems: Vec<Problem>,
+    /// Files of lockfiles that nobody could be asked about, and why: they are among the problems.
+    pub unasked: Vec<(Selected, String)>,
+}
+
 /// The crate files that are meant, by name and version, and what could not be found. `how` says whether upstream is asked for
 /// index files; `say` hears how far it is.
 pub async fn gather(
@@ -93,7 +104,7 @@ pub async fn gather(
     named: Named,
     how: Ask,
     say: &(dyn Fn(String) + Sync),
-) -> Result<(Vec<Selected>, Vec<Problem>), StartError> {
+) -> Result<Gathered, StartError> {
     let mut closure = Closure::new(named.dependencies.as_ref().map(dependencies).transpose()?);
     let newest = if named.latest {
         kept_crates(appliance)?
@@ -146,7 +157,32 @@ pub async fn gather(
         problem.by.is_none() && named.locked.iter().any(wanted)
     };
     problems.retain(|problem| matches!(problem.trouble, Trouble::NotAsked { .. }) || !is_locked(problem));
-    Ok((files, problems))
+    let unasked = take_unasked(&mut files, &problems);
+    Ok(Gathered {
+        files,
+        problems,
+        unasked,
+    })
+}
+
+/// Takes out what is named by a problem already: nobody knows whether the index has such a version.
+fn take_unasked(files: &mut Vec<Selected>, problems: &[Problem]) -> Vec<(Selected, String)> {
+    let reasons: HashMap<&str, &String> = problems
+        .iter()
+        .filter_map(|problem| match &problem.trouble {
+            Trouble::NotAsked { why } if problem.by.is_none() => Some((problem.wanted.as_str(), why)),
+            _ => None,
+        })
+        .collect();
+    let mut unasked = Vec::new();
+    files.retain(|file| match reasons.get(file.to_string().as_str()) {
+        Some(why) => {
+            unasked.push((file.clone(), (*why).clone()));
+            false
+        }
+        None => true,
+    });
+    unasked
 }
 
 fn dependencies(named: &NamedDependencies) -> Result<Dependencies, selection::Error> {

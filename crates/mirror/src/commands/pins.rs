@@ -11,8 +11,9 @@ use crate::appliance::{Appliance, StartError};
 use crate::cli;
 use crate::control::{Reply, Request, ask};
 use crate::data_dir::check_format;
+use crate::error::chain;
 use crate::prefetch::size;
-use crate::selected::{Found, Named, Whereabouts, gather, whereabouts};
+use crate::selected::{Found, Gathered, Named, Whereabouts, gather, whereabouts};
 use crate::settings::Settings;
 
 /// Makes what is named the set of that name.
@@ -58,8 +59,32 @@ pub async fn carry_out_pins(appliance: &Arc<Appliance>, request: Request) -> Res
     }
 }
 
+/// All of it or nothing: what protects files today is not given up for what may be a slip of the pen, or upstream's bad day.
 async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Result<Reply, StartError> {
-    let (files, problems) = gather(appliance, named, Ask::IfOld, &|_| ()).await?;
+    let (pinned, missing) = match chosen(appliance, named).await {
+        Ok(chosen) => chosen,
+        Err(error) => (Vec::new(), vec![chain(&*error)]),
+    };
+    if pinned.is_empty() || !missing.is_empty() {
+        return unchanged(appliance, name, &missing);
+    }
+    let (own, set, files) = (Arc::clone(appliance), name.to_owned(), pinned.clone());
+    let (kept, bytes) = tokio::task::spawn_blocking(move || put_down(&own, &set, &files)).await??;
+    log::info!("{name}: {} crate files pinned by command", pinned.len());
+    let mut report = format!(
+        "{name}: {} crate files pinned, {kept} of them kept ({})",
+        pinned.len(),
+        size(bytes)
+    );
+    if kept < pinned.len() {
+        report.push_str("; `mirror prefetch` with the same words fetches the others");
+    }
+    Ok(Reply::ok("").with_report(report))
+}
+
+/// The files that are meant, and what cannot be pinned, one line each.
+async fn chosen(appliance: &Arc<Appliance>, named: Named) -> Result<(Vec<PinnedFile>, Vec<String>), StartError> {
+    let Gathered { files, problems, .. } = gather(appliance, named, Ask::IfOld, &|_| ()).await?;
     let mut missing: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut pinned = Vec::new();
     for Found { selected, whereabouts } in whereabouts(appliance, files).await? {
@@ -76,25 +101,29 @@ async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Resu
             checksum,
         });
     }
-    let (own, set, files) = (Arc::clone(appliance), name.to_owned(), pinned.clone());
-    let (kept, bytes) = tokio::task::spawn_blocking(move || put_down(&own, &set, &files)).await??;
-    log::info!("{name}: {} crate files pinned by command", pinned.len());
-    let mut report = format!(
-        "{name}: {} crate files pinned, {kept} of them kept ({})",
-        pinned.len(),
-        size(bytes)
-    );
-    if kept < pinned.len() {
-        report.push_str("; `mirror prefetch` with the same words fetches the others");
-    }
-    for line in &missing {
-        report.push_str(&format!("\n  not pinned: {line}"));
-    }
-    let reply = match missing.len() {
-        0 => Reply::ok(""),
-        missing => Reply::failed(format!("{missing} of what was named could not be pinned")),
+    Ok((pinned, missing))
+}
+
+/// Nothing is written down, and it is said why and what is in force.
+fn unchanged(appliance: &Appliance, name: &str, missing: &[String]) -> Result<Reply, StartError> {
+    let before = appliance.decisions.pins()?.into_iter().find(|pin| pin.name == name);
+    let in_force = match before {
+        Some(pin) => format!("the set stays as it was, with {} crate files", pin.files.len()),
+        None => "no such set was made".to_owned(),
     };
-    Ok(reply.with_report(report))
+    let why = match missing.len() {
+        0 => "no crate of crates.io was named".to_owned(),
+        missing => format!("{missing} of what was named cannot be pinned"),
+    };
+    let reply = Reply::failed(format!("{name}: {why}: {in_force}"));
+    if missing.is_empty() {
+        return Ok(reply);
+    }
+    let lines: Vec<String> = missing
+        .iter()
+        .map(|line| format!("  cannot be pinned: {line}"))
+        .collect();
+    Ok(reply.with_report(lines.join("\n")))
 }
 
 /// Writes the set down, and says how many of its files are kept, and their bytes. Nothing of it is evicted from then on.
