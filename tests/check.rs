@@ -76,7 +76,7 @@ fn what_is_here_passes_and_builds_and_what_is_not_is_named() {
         }
         let output = mirror.run(&[&args[..], &["--json"]].concat());
         assert!(output.status.success(), "{}", said(&output));
-        let expected = json!({ "ready": true, "crate_files": 4, "here": 4, "missing": [], "elsewhere": [] });
+        let expected = json!({ "ready": true, "crate_files": 4, "here": 4, "missing": [], "foreign": [] });
         assert_eq!(json_of(&output), expected);
     }
     upstream.go_down();
@@ -133,7 +133,7 @@ fn removed_versions_and_other_checksums_are_told_apart() {
         json!(crates[0].checksum.to_hex())
     );
     assert!(
-        told["elsewhere"][0]
+        told["foreign"][0]
             .as_str()
             .unwrap()
             .starts_with("own 0.1.0 from https://git.office.example/own")
@@ -161,6 +161,49 @@ fn a_large_lockfile_reaches_the_server() {
         "{}",
         said(&output)
     );
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_not_known_to_be_here() {
+    let (crates, upstream, project, lockfile) = scene();
+    let mirror = mirror(&upstream).start();
+    mirror.keep_all(&crates);
+    let args = ["check", "--lockfile", lockfile.to_str().unwrap()];
+    assert!(mirror.run(&args).status.success());
+    let own = project.lockfile();
+    for source in [
+        "git+https://git.office.example/own#0123456789012345678901234567890123456789",
+        "registry+https://registry.office.example/index",
+    ] {
+        let package = format!("[[package]]\nname = \"own\"\nversion = \"0.1.0\"\nsource = \"{source}\"\n");
+        std::fs::write(&lockfile, format!("{own}\n{package}")).unwrap();
+        let output = mirror.run(&args);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let (out, err) = text_of(&output);
+        assert!(
+            out.starts_with("4 of 4 crate files are here")
+                && out.contains("is not known here:\n  own 0.1.0 from https://"),
+            "{out}"
+        );
+        assert!(err.contains("1 package comes from elsewhere"), "{err}");
+        let told = json_of(&mirror.run(&[&args[..], &["--json"]].concat()));
+        assert_eq!((&told["ready"], &told["here"]), (&json!(false), &json!(4)));
+        assert_eq!(told["foreign"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_lockfile_without_any_package_is_none_and_one_without_crates_passes() {
+    let upstream = FakeUpstream::start();
+    let mirror = mirror(&upstream).file("empty.lock", "").file(
+        "own.lock",
+        "version = 4\n\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n",
+    );
+    let refused = mirror.run(&["check", "--lockfile", "empty.lock"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(text_of(&refused).1.contains("empty.lock: it names no package"));
+    let passes = mirror.run(&["check", "--lockfile", "own.lock"]);
+    assert!(passes.status.success(), "{}", said(&passes));
 }
 
 #[test]

@@ -59,15 +59,27 @@ pub async fn checked(
     let found = whereabouts(appliance, crates).await?;
     let is_here = |found: &&Found| matches!(found.whereabouts, Whereabouts::Kept { .. });
     let missing = found.iter().filter(|found| !is_here(found)).count();
+    let unknown = match elsewhere.len() {
+        0 => None,
+        1 => Some("1 package comes from elsewhere, of which nothing is known".to_owned()),
+        count => Some(format!(
+            "{count} packages come from elsewhere, of which nothing is known"
+        )),
+    };
     let report = if as_json {
         format!("{:#}", in_json(&found, missing, elsewhere))
     } else {
         in_words(&found, missing, elsewhere)
     };
-    let reply = match missing {
-        0 => Reply::ok(""),
-        1 => Reply::failed("1 crate file would be missing with upstream gone"),
-        _ => Reply::failed(format!("{missing} crate files would be missing with upstream gone")),
+    let lacking = match missing {
+        0 => None,
+        1 => Some("1 crate file would be missing with upstream gone".to_owned()),
+        _ => Some(format!("{missing} crate files would be missing with upstream gone")),
+    };
+    let why: Vec<String> = lacking.into_iter().chain(unknown).collect();
+    let reply = match why.is_empty() {
+        true => Reply::ok(""),
+        false => Reply::failed(why.join("; ")),
     };
     Ok(reply.with_report(report))
 }
@@ -85,7 +97,7 @@ fn in_words(found: &[Found], missing: usize, elsewhere: &[String]) -> String {
         }
     }
     if !elsewhere.is_empty() {
-        text.push_str("\nnot of crates.io, and so not looked for:");
+        text.push_str("\nnot of crates.io: a build wants them too, and whether it gets them with upstream gone is not known here:");
         for package in elsewhere {
             text.push_str(&format!("\n  {package}"));
         }
@@ -118,10 +130,10 @@ fn in_json(found: &[Found], missing: usize, elsewhere: &[String]) -> serde_json:
     });
     let not_here: Vec<_> = not_here.collect();
     json!({
-        "ready": missing == 0,
+        "ready": missing == 0 && elsewhere.is_empty(),
         "crate_files": found.len(),
         "here": found.len() - missing,
         "missing": not_here,
-        "elsewhere": elsewhere,
+        "foreign": elsewhere,
     })
 }

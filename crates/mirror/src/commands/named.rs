@@ -28,6 +28,13 @@ pub fn by_lockfiles(settings: &Settings, named: &Named) -> Result<(Vec<Selected>
 pub fn lockfile(settings: &Settings, path: &Path) -> Result<(Vec<Selected>, Vec<Elsewhere>), StartError> {
     let lockfile = Lockfile::parse(&read(path)?, &own_registries(settings));
     let mut lockfile = lockfile.map_err(|error| format!("{}: {error}", path.display()))?;
+    if lockfile.crates.is_empty() && lockfile.elsewhere.is_empty() {
+        return Err(format!(
+            "{}: it names no package, not even the project's own: is it a lockfile?",
+            path.display()
+        )
+        .into());
+    }
     lockfile.elsewhere.retain(|package| package.source.is_some());
     if !lockfile.elsewhere.is_empty() {
         let (path, count) = (path.display(), lockfile.elsewhere.len());
