@@ -76,24 +76,88 @@ fn a_set_is_pinned_listed_replaced_and_let_go() {
 }
 
 #[test]
-fn what_cannot_be_pinned_is_told_and_the_rest_pinned() {
+fn a_pin_that_fails_leaves_the_set_as_it_was() {
     let upstream = FakeUpstream::start();
-    upstream.add(&CrateBuilder::new("alpha", "1.0.0").build());
+    for name in ["alpha", "beta", "gamma"] {
+        upstream.add(&CrateBuilder::new(name, "1.0.0").build());
+    }
     let mirror = mirror(&upstream).start();
-    let output = mirror.run(&[
+    let refused = |args: &[&str]| {
+        let output = mirror.run(args);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        text_of(&output)
+    };
+    let slip = [
         "pin", "office", "--crate", "alpha", "--crate", "nobody", "--crate", "alpha@^3",
-    ]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    let (out, _) = text_of(&output);
-    assert!(out.starts_with("office: 1 crate files pinned"), "{out}");
+    ];
+    let (out, err) = refused(&slip);
     assert!(
-        out.contains("not pinned: nobody (newest): the index has no such crate"),
+        out.contains("cannot be pinned: nobody (newest): the index has no such crate"),
         "{out}"
     );
     assert!(
-        out.contains("not pinned: alpha ^3: no version fits, the newest is 1.0.0"),
+        out.contains("cannot be pinned: alpha ^3: no version fits, the newest is 1.0.0"),
         "{out}"
     );
+    assert!(
+        err.contains("office: 2 of what was named cannot be pinned: no such set was made"),
+        "{err}"
+    );
+    assert_eq!(ok(&mirror, &["pins"]), "nothing is pinned\n");
+
+    ok(&mirror, &["pin", "office", "--crate", "alpha", "--crate", "beta"]);
+    let before = ok(&mirror, &["pins"]);
+    assert!(before.starts_with("office: 2 crate files"), "{before}");
+    let stays = "the set stays as it was, with 2 crate files";
+    assert!(refused(&slip).1.contains(stays));
+    let own = mirror.data_dir().join("own.lock");
+    std::fs::write(
+        &own,
+        "version = 4\n\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n",
+    )
+    .unwrap();
+    let (_, err) = refused(&["pin", "office", "--lockfile", own.to_str().unwrap()]);
+    assert!(
+        err.contains("no crate of crates.io was named") && err.contains(stays),
+        "{err}"
+    );
+    upstream.go_down();
+    let (out, err) = refused(&["pin", "office", "--crate", "gamma"]);
+    assert!(
+        out.contains("cannot be pinned: gamma") && err.contains(stays),
+        "{out}{err}"
+    );
+    assert_eq!(ok(&mirror, &["pins"]), before);
+}
+
+#[test]
+fn a_pinned_file_is_evicted_when_it_is_asked_for_and_it_is_said() {
+    let upstream = FakeUpstream::start();
+    let krate = CrateBuilder::new("alpha", "1.0.0").build();
+    upstream.add(&krate);
+    let mirror = mirror(&upstream).start();
+    ok(&mirror, &["pin", "office", "--crate", "alpha"]);
+    ok(&mirror, &["pin", "ci", "--crate", "alpha"]);
+    // with a server, and without one
+    for running in [true, false] {
+        mirror.keep(&krate);
+        if !running {
+            mirror.terminate();
+        }
+        let told = ok(&mirror, &["evict", "alpha"]);
+        assert!(
+            told.contains("1 file forgotten") && told.contains("it was pinned by ci, office"),
+            "{told}"
+        );
+        assert_eq!(mirror.kept_files().len(), 0);
+    }
+    assert!(ok(&mirror, &["pins"]).starts_with("ci: 1 crate files, 0 of them kept"));
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    let upstream = FakeUpstream::start();
+    let mirror = mirror(&upstream);
     for args in [
         &["pin"][..],
         &["pin", ""],

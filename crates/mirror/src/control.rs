@@ -1,8 +1,10 @@
-//! How commands reach the running server: one JSON object a line over `control.sock`, one back.
+//! How commands reach the running server: one JSON object a line over `control.sock`, one back. Empty lines before it say that
+//! the server is still at it.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use registry::{CrateName, CrateVersion};
 use selection::Selected;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 
 use crate::appliance::{Appliance, StartError, control_socket};
 use crate::commands::{Word, carry_out_pins, checked, decide, removed_text};
@@ -55,13 +58,16 @@ pub enum Request {
         /// Only this version.
         version: Option<CrateVersion>,
     },
-    /// Begin to fetch crate files ahead of need, unless that is under way.
+    /// Begin to fetch crate files ahead of need, after those that were asked for before; the reply is a ticket.
     Prefetch {
         /// Which.
         wish: Wish,
     },
     /// How that goes.
-    PrefetchProgress,
+    PrefetchProgress {
+        /// Which.
+        ticket: u64,
+    },
     /// Whether crate files are here.
     Check {
         /// Which.
@@ -160,7 +166,10 @@ impl Reply {
 
 /// Longer requests are refused. A lockfile has some hundred bytes for each crate.
 const MAX_REQUEST_BYTES: u64 = 64 << 20;
+/// Neither side waits longer for a word of the other.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The server says so often that it is still at it.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// Listens until the runtime ends. The socket is removed by whoever holds the returned guard.
 pub fn listen(appliance: Arc<Appliance>) -> io::Result<SocketFile> {
@@ -207,12 +216,23 @@ async fn answer(appliance: Arc<Appliance>, stream: tokio::net::UnixStream) {
     let mut reading = tokio::io::BufReader::new(reading.take(MAX_REQUEST_BYTES));
     let read = tokio::time::timeout(PATIENCE, reading.read_line(&mut line)).await;
     let reply = match (read, serde_json::from_str(&line)) {
-        (Ok(Ok(_)), Ok(request)) => carry_out(&appliance, request).await,
+        (Ok(Ok(_)), Ok(request)) => with_signs_of_life(carry_out(&appliance, request), &writing, SIGN_OF_LIFE).await,
         _ => Reply::failed("the server did not understand the command: are both of the same version?"),
     };
     let mut json = serde_json::to_vec(&reply).expect("a reply is always JSON");
     json.push(b'\n');
     let _ = writing.write_all(&json).await;
+}
+
+/// Work may take longer than anybody waits for silence. It goes on when its command has gone.
+async fn with_signs_of_life<T>(work: impl Future<Output = T>, writing: &OwnedWriteHalf, every: Duration) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(every) => drop(writing.try_write(b"\n")),
+        }
+    }
 }
 
 async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
@@ -240,8 +260,8 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::Decide { word, name, version } => {
             Reply::of(decide(&appliance.index, word, &name, version.as_ref()).await)
         }
-        Request::Prefetch { wish } => crate::maintenance::prefetch(appliance, wish),
-        Request::PrefetchProgress => appliance.prefetch_job.tell(),
+        Request::Prefetch { wish } => crate::prefetch::begin(appliance, wish),
+        Request::PrefetchProgress { ticket } => appliance.prefetches.tell(ticket),
         Request::Check {
             crates,
             elsewhere,
@@ -269,19 +289,45 @@ pub fn ask(data_dir: &Path, request: &Request) -> io::Result<Option<Reply>> {
         return Ok(None);
     }
     let (_dir, short) = short_path(&path)?;
-    let mut stream = match std::os::unix::net::UnixStream::connect(short) {
-        Ok(stream) => stream,
+    match UnixStream::connect(short) {
+        Ok(stream) => converse(stream, request, PATIENCE).map(Some),
         // left over from a server that was killed
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn converse(mut stream: UnixStream, request: &Request, patience: Duration) -> io::Result<Reply> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let mut json = serde_json::to_vec(request)?;
     json.push(b'\n');
-    stream.write_all(&json)?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(Some(serde_json::from_str(&line)?))
+    let said = stream.write_all(&json);
+    said.and_then(|()| read_reply(stream))
+        .map_err(|error| in_words(error, patience))
+}
+
+fn read_reply(stream: UnixStream) -> io::Result<Reply> {
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        if !line.is_empty() {
+            return Ok(serde_json::from_str(&line)?);
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+fn in_words(error: io::Error, patience: Duration) -> io::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    let words = match error.kind() {
+        WouldBlock | TimedOut => format!(
+            "the server has not said a word for {} s: it hangs",
+            patience.as_secs_f32()
+        ),
+        UnexpectedEof | BrokenPipe | ConnectionReset => "the server ended before it had answered".to_owned(),
+        _ => return error,
+    };
+    io::Error::new(error.kind(), words)
 }
 
 /// A socket's path may have about a hundred bytes: a longer one is named by its opened directory.
@@ -296,4 +342,55 @@ fn short_path(path: &Path) -> io::Result<(Option<std::fs::File>, PathBuf)> {
     let dir = std::fs::File::open(parent)?;
     let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
     Ok((Some(dir), short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a command makes of a server that says this and then hangs up, or hangs if it says nothing.
+    fn heard(says: &'static [&'static str]) -> Result<String, String> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            let theirs = scope.spawn(move || {
+                let mut request = String::new();
+                BufReader::new(&theirs).read_line(&mut request).unwrap();
+                for line in says {
+                    (&theirs).write_all(line.as_bytes()).unwrap();
+                }
+                // one that hangs keeps its end open
+                says.is_empty().then_some(theirs)
+            });
+            let reply = converse(ours, &Request::Pins, Duration::from_millis(200));
+            drop(theirs.join());
+            reply.map(|reply| reply.message).map_err(|error| error.to_string())
+        })
+    }
+
+    #[test]
+    fn signs_of_life_are_passed_over_and_the_end_of_a_server_is_said_in_words() {
+        let reply = "{\"ok\":true,\"message\":\"done\"}\n";
+        assert_eq!(heard(Box::leak(Box::new(["\n", "\n", reply]))), Ok("done".to_owned()));
+        let ended = Err("the server ended before it had answered".to_owned());
+        assert_eq!(heard(&["\n"]), ended);
+        assert_eq!(heard(&["{\"ok\":tr"]), ended);
+        let hangs = Err("the server has not said a word for 0.2 s: it hangs".to_owned());
+        assert_eq!(heard(&[]), hangs);
+    }
+
+    #[tokio::test]
+    async fn long_work_says_that_it_goes_on() {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (_, writing) = theirs.into_split();
+        let mut reading = tokio::io::BufReader::new(ours);
+        // it ends once it was heard of
+        let work = async {
+            let mut line = String::new();
+            reading.read_line(&mut line).await.unwrap();
+            line
+        };
+        let working = with_signs_of_life(work, &writing, Duration::from_millis(1));
+        let heard = tokio::time::timeout(PATIENCE, working).await;
+        assert_eq!(heard.expect("somebody hears of it"), "\n");
+    }
 }

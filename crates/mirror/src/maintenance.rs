@@ -1,17 +1,17 @@
-//! What an operator asks for by hand: refresh and evict.
+//! What an operator asks of the running server by hand, and how long work is begun there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use index_sync::Ask;
-use metadata_db::{DecisionsDb, MetadataDb};
+use metadata_db::{DecisionsDb, MetadataDb, Pin};
 use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};
 
 use crate::appliance::{Appliance, StartError};
-use crate::commands::{NO_BUDGET, differences_text, synced_text, verify_reply, words};
+use crate::commands::{NO_BUDGET, differences_text, pruned_reply, synced_text, verify_reply, words};
 use crate::control::Reply;
 use crate::data_dir::DataDir;
 use crate::error::chain;
-use crate::prefetch::Wish;
 
 /// Begins a round of following upstream's git repository, in the background.
 pub fn sync(appliance: &Arc<Appliance>) -> Reply {
@@ -37,25 +37,6 @@ pub fn sync(appliance: &Arc<Appliance>) -> Reply {
     Reply::ok("begun")
 }
 
-/// Begins to fetch crate files ahead of need, in the background. It ends when nobody asks any more how it goes.
-pub fn prefetch(appliance: &Arc<Appliance>, wish: Wish) -> Reply {
-    if !appliance.prefetch_job.begin() {
-        return Reply::failed(
-            "another prefetch is under way in the running server; one whose command was killed ends within 10 seconds",
-        );
-    }
-    let own = Arc::clone(appliance);
-    tokio::spawn(async move {
-        let reply = crate::prefetch::prefetch(&own, wish, &own.prefetch_job).await;
-        match reply.ok {
-            true => log::info!("a prefetch by command has ended well"),
-            false => log::warn!("a prefetch by command has ended: {}", reply.message),
-        }
-        own.prefetch_job.end(reply);
-    });
-    Reply::ok("begun")
-}
-
 /// Begins to hash all that is kept, in the background.
 pub fn verify(appliance: &Arc<Appliance>, repair: bool) -> Reply {
     if !appliance.verify_job.begin() {
@@ -77,7 +58,7 @@ pub async fn prune(appliance: Arc<Appliance>, max_bytes: Option<u64>) -> Reply {
     };
     let pruning = tokio::task::spawn_blocking(move || crate::budget::prune(&appliance, max_bytes));
     match pruning.await {
-        Ok(Ok(pruned)) => Reply::ok(pruned.to_string()),
+        Ok(Ok(pruned)) => pruned_reply(pruned),
         Ok(Err(error)) => Reply::failed(chain(&*error)),
         Err(_) => Reply::failed("the eviction was abandoned"),
     }
@@ -122,7 +103,10 @@ pub async fn who(appliance: Arc<Appliance>, name: CrateName, version: Option<Cra
 pub async fn evict(appliance: Arc<Appliance>, name: CrateName, version: Option<CrateVersion>) -> Reply {
     let evicting = tokio::task::spawn_blocking(move || {
         let remove = |checksum: &Checksum| appliance.cache.evict(checksum);
-        forget(&appliance.metadata, remove, &name, version.as_ref())
+        match appliance.decisions.pins() {
+            Ok(pins) => forget(&appliance.metadata, &pins, remove, &name, version.as_ref()),
+            Err(error) => Reply::failed(chain(&error)),
+        }
     });
     evicting
         .await
@@ -136,17 +120,19 @@ pub fn evict_stopped(
     version: Option<&CrateVersion>,
 ) -> Result<Reply, StartError> {
     let decisions = data_dir.path().join("decisions.db");
+    let mut pins = Vec::new();
     if decisions.is_file() {
         // a newer one means that a newer mirror was here: nothing is touched then
-        DecisionsDb::open(&decisions)?;
+        pins = DecisionsDb::open(&decisions)?.pins()?;
     }
     let metadata = MetadataDb::open(&data_dir.path().join("mirror.db"))?.db;
     let remove = |checksum: &Checksum| download_cache::evict_from(data_dir.path(), checksum);
-    Ok(forget(&metadata, remove, name, version))
+    Ok(forget(&metadata, &pins, remove, name, version))
 }
 
 fn forget(
     metadata: &MetadataDb,
+    pins: &[Pin],
     remove: impl Fn(&Checksum) -> Result<Option<u64>, download_cache::Error>,
     name: &CrateName,
     version: Option<&CrateVersion>,
@@ -155,7 +141,7 @@ fn forget(
         Ok(kept) => kept,
         Err(error) => return Reply::failed(chain(&error)),
     };
-    let (mut files, mut bytes) = (0, 0);
+    let (mut files, mut bytes, mut pinned_by) = (0, 0, BTreeSet::new());
     for row in kept
         .iter()
         .filter(|row| version.is_none_or(|version| *version == row.version))
@@ -166,15 +152,28 @@ fn forget(
             Ok(freed) => {
                 files += 1;
                 bytes += freed.unwrap_or(0);
+                pinned_by.extend(pins.iter().filter(|pin| has(pin, &row.checksum)).map(|pin| &*pin.name));
                 log::info!("{} {}: evicted by command", row.name, row.version);
             }
             Err(why) => return Reply::failed(format!("{} {}: {why}", row.name, row.version)),
         }
     }
     let what = version.map_or_else(|| name.to_string(), |version| format!("{name} {version}"));
-    match files {
-        0 => Reply::failed(format!("{what}: no file of it is kept")),
-        1 => Reply::ok(format!("{what}: 1 file forgotten, {bytes} bytes freed")),
-        _ => Reply::ok(format!("{what}: {files} files forgotten, {bytes} bytes freed")),
+    let mut text = match files {
+        0 => return Reply::failed(format!("{what}: no file of it is kept")),
+        1 => format!("{what}: 1 file forgotten, {bytes} bytes freed"),
+        _ => format!("{what}: {files} files forgotten, {bytes} bytes freed"),
+    };
+    if !pinned_by.is_empty() {
+        let names: Vec<&str> = pinned_by.into_iter().collect();
+        let names = names.join(", ");
+        text.push_str(&format!(
+            "; it was pinned by {names}, and still is: it stays when it is fetched again"
+        ));
     }
+    Reply::ok(text)
+}
+
+fn has(pin: &Pin, checksum: &Checksum) -> bool {
+    pin.files.iter().any(|file| file.checksum == *checksum)
 }

@@ -19,7 +19,7 @@ pub use check::checked;
 pub use decisions::{Dispute, Word, decide, disputes, removed_text};
 pub use pins::carry_out_pins;
 pub use progress::Job;
-pub use prune::NO_BUDGET;
+pub use prune::{NO_BUDGET, pruned_reply};
 pub use sync::{differences_text, synced_text, words};
 pub use verify::reply as verify_reply;
 

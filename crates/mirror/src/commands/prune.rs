@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::own_appliance::with_own_appliance;
-use super::{Ended, say};
+use super::{Ended, finish};
 use crate::appliance::Appliance;
-use crate::budget::prune as prune_to;
-use crate::control::{Request, ask};
+use crate::budget::{Pruned, prune as prune_to};
+use crate::control::{Reply, Request, ask};
 use crate::data_dir::check_format;
 use crate::settings::Settings;
 
@@ -14,18 +14,26 @@ use crate::settings::Settings;
 pub fn prune(settings: Settings) -> Ended {
     check_format(&settings.data_dir)?;
     let max_bytes = settings.cache.max_bytes;
-    let text = match ask(&settings.data_dir, &Request::Prune { max_bytes })? {
-        Some(reply) if reply.ok => reply.message,
-        Some(reply) => return Err(reply.message.into()),
+    let reply = match ask(&settings.data_dir, &Request::Prune { max_bytes })? {
+        Some(reply) => reply,
         None => {
             let max_bytes = max_bytes.ok_or(NO_BUDGET)?;
-            with_own_appliance(settings, async |appliance: &Arc<Appliance>| {
+            pruned_reply(with_own_appliance(settings, async |appliance: &Arc<Appliance>| {
                 tokio::task::block_in_place(|| prune_to(appliance, max_bytes))
-            })?
-            .to_string()
+            })?)
         }
     };
-    say(&format!("{text}\n"))
+    finish(&reply)
+}
+
+/// What it came to. It was asked to keep a budget: that it could not is a failure, whatever went.
+pub fn pruned_reply(pruned: Pruned) -> Reply {
+    let reply = if pruned.kept_bytes > pruned.max_bytes {
+        Reply::failed("more is kept than may be")
+    } else {
+        Reply::ok("")
+    };
+    reply.with_report(pruned.to_string())
 }
 
 /// There is nothing to shrink to.
