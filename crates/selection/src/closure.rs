@@ -1,5 +1,7 @@
 //! From what somebody names to crate files, with their dependencies if that is wanted.
 
+mod stepping_back;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use crate::features::activated;
 use crate::index_dependencies::{IndexDependencies, IndexDependency};
 use crate::versions::{Listed, Versions};
 use crate::{CrateSpec, Problem, Requirement, Selected, Target, Trouble};
+use stepping_back::Asking;
 
 /// Which dependencies are followed. Normal and build ones are, with the features that somebody asks for.
 #[derive(Debug, Clone, Default)]
@@ -32,10 +35,13 @@ pub struct Closure {
     files: HashMap<IndexPath, Result<Versions, Trouble>>,
     chosen: BTreeMap<(CrateName, CrateVersion), Chosen>,
     problems: Vec<Problem>,
+    /// What is certainly needed is chosen: from here on it is what cargo may step back to.
+    stepping_back: bool,
 }
 
-/// What is asked for, apart from features: whether it was named itself, and whether its file is wanted.
-type Asked = (IndexPath, Requirement, bool, bool);
+/// What is asked for, apart from features: whether it was named itself, whether its file is wanted, and the version to step
+/// back to.
+type Asked = (IndexPath, Requirement, bool, bool, Option<CrateVersion>);
 
 #[derive(Debug)]
 struct Need {
@@ -46,6 +52,8 @@ struct Need {
     by: Option<String>,
     /// Whether its file is wanted. For other targets it is not, but cargo, which resolves for all of them, reads its index file.
     file: bool,
+    /// An older version than the newest that fits.
+    stepped_back: Option<CrateVersion>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -77,6 +85,8 @@ struct Chosen {
     wanted: bool,
     /// Whether its dependencies were followed with what is known of it.
     followed: bool,
+    /// By what requirements it was chosen.
+    asked: Vec<Asking>,
 }
 
 impl Closure {
@@ -90,6 +100,7 @@ impl Closure {
             files: HashMap::new(),
             chosen: BTreeMap::new(),
             problems: Vec::new(),
+            stepping_back: false,
         }
     }
 
@@ -105,13 +116,14 @@ impl Closure {
             },
             by: None,
             file: true,
+            stepped_back: None,
         });
     }
 
     /// The index files that are needed to go on, each named once. None: it is done.
     pub fn wanted(&mut self) -> Vec<IndexPath> {
         let mut wanted = Vec::new();
-        while let Some(need) = self.needs.pop_front() {
+        while let Some(need) = self.next_need() {
             let path = IndexPath::of(&need.name);
             if self.files.contains_key(&path) {
                 self.meet(need, &path);
@@ -124,6 +136,16 @@ impl Closure {
             parked.push(need);
         }
         wanted
+    }
+
+    fn next_need(&mut self) -> Option<Need> {
+        if self.needs.is_empty()
+            && self.parked.is_empty()
+            && let Some(options) = self.dependencies.clone()
+        {
+            self.step_back(&options);
+        }
+        self.needs.pop_front()
     }
 
     /// Gives the index file at `path`: `None` if there is no such crate, an error in words if that cannot be known.
@@ -155,6 +177,7 @@ impl Closure {
             need.requirement.clone(),
             need.by.is_none(),
             need.file,
+            need.stepped_back.clone(),
         );
         if self.seen.insert((asked, need.features.clone())) {
             self.needs.push_back(need);
@@ -162,8 +185,10 @@ impl Closure {
     }
 
     fn meet(&mut self, need: Need, path: &IndexPath) {
+        let stepped_back = need.stepped_back.clone().map(Requirement::Exactly);
+        let requirement = stepped_back.as_ref().unwrap_or(&need.requirement);
         let found = match &self.files[path] {
-            Ok(versions) => versions.choose(&need.requirement, |listed| need.features.are_in(listed)),
+            Ok(versions) => versions.choose(requirement, |listed| need.features.are_in(listed)),
             Err(trouble) => Err(trouble.clone()),
         };
         let listed = match found {
@@ -176,6 +201,7 @@ impl Closure {
         };
         let key = (path.crate_name(), listed.version.clone());
         let chosen = self.chosen.entry(key).or_insert_with(|| Chosen::new(listed));
+        chosen.asked_by(&need);
         let news = chosen.learn(need.features, need.by.is_none(), need.file);
         if news && let Some(options) = &self.dependencies {
             let (needs, problems) = chosen.needs(&listed.raw, options);
@@ -188,8 +214,12 @@ impl Closure {
         }
     }
 
-    /// The same trouble with the same requirement is told once.
+    /// The same trouble with the same requirement is told once. What cargo only may step back to has none, but for not
+    /// being known: where it does not work, cargo does not take it either.
     fn problem(&mut self, wanted: String, by: Option<String>, trouble: Trouble) {
+        if self.stepping_back && !matches!(trouble, Trouble::NotAsked { .. }) {
+            return;
+        }
         let same = |known: &Problem| known.wanted == wanted && known.trouble == trouble;
         if !self.problems.iter().any(same) {
             self.problems.push(Problem { wanted, by, trouble });
@@ -209,6 +239,7 @@ impl Chosen {
             named: false,
             wanted: false,
             followed: false,
+            asked: Vec::new(),
         }
     }
 
@@ -299,6 +330,7 @@ fn need_of<'a>(
         },
         by: Some(by.to_owned()),
         file,
+        stepped_back: None,
     })
 }
 

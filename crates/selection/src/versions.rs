@@ -82,6 +82,27 @@ impl Versions {
         })
     }
 
+    /// The newest version that fits a requirement, is not yanked and suits.
+    pub(crate) fn newest_that(
+        &self,
+        requirement: &Requirement,
+        suits: impl Fn(&Listed) -> bool,
+    ) -> Option<CrateVersion> {
+        let Requirement::Fitting(req) = requirement else {
+            return None;
+        };
+        let fits = |listed: &&Listed| listed.known_schema && req.matches(listed.version.semver());
+        let mut fitting = self.usable().filter(fits);
+        fitting
+            .find(|listed| suits(listed))
+            .map(|listed| listed.version.clone())
+    }
+
+    /// Exactly this version.
+    pub(crate) fn named(&self, version: &CrateVersion) -> Option<&Listed> {
+        self.0.iter().find(|listed| listed.version == *version)
+    }
+
     fn usable(&self) -> impl Iterator<Item = &Listed> {
         self.0.iter().filter(|listed| !listed.yanked)
     }

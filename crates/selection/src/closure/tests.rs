@@ -285,12 +285,13 @@ fn everything_that_cargo_locks_is_chosen() {
             .find(|built| built.name == krate.name.as_str() && built.version == krate.version.as_str());
         assert_eq!(krate.checksum, built.map(|built| built.checksum));
     }
-    // cargo made do with one of them for both requirements; each has its newest here
+    // cargo made do with one of them for both requirements; each has its newest here, and cargo might have taken an older
+    // `tls` that takes the newest too
     let more: Vec<&String> = files
         .iter()
         .filter(|file| !locked.crates.iter().any(|krate| krate.to_string() == **file))
         .collect();
-    assert_eq!(more, ["bytes-lib 1.5.2"]);
+    assert_eq!(more, ["bytes-lib 1.5.2", "tls 0.2.0"]);
 }
 
 /// What a real cargo locks for one dependency, without the project itself.
@@ -341,6 +342,70 @@ fn a_feature_for_a_dependency_that_may_be_off_locks_it() {
     ];
     assert_eq!(locked, expected);
     assert_eq!(Index::of(&crates).close(with_deps(), &["top"]), (locked, Vec::new()));
+}
+
+#[test]
+fn what_cargo_steps_back_to_is_chosen_as_well() {
+    let crates = [
+        krate("aa-top", "1.0.0")
+            .dep("bb-array", "0.14.4")
+            .dep("mm-middle", "1")
+            .build(),
+        krate("mm-middle", "1.0.0").dep("zz-common", "0.1.5").build(),
+        krate("zz-common", "0.1.4").dep("bb-array", "0.14.4").build(),
+        krate("zz-common", "0.1.5")
+            .dep("bb-array", "0.14.4")
+            .dep("old-friend", "1")
+            .build(),
+        krate("zz-common", "0.1.6").dep("bb-array", "<0.14.9").build(),
+        krate("zz-common", "0.1.7").dep("bb-array", "=0.14.7").build(),
+        krate("bb-array", "0.14.7").build(),
+        krate("bb-array", "0.14.9").build(),
+        krate("bb-array", "0.15.0").build(),
+        krate("old-friend", "1.0.0")
+            .dep_full(Dependency::new("gone", "1").target("cfg(windows)"))
+            .build(),
+        krate("old-friend", "1.1.0").build(),
+    ];
+    let locked = locked_by_cargo(&crates, "aa-top", "\"1\"");
+    let expected = [
+        "aa-top 1.0.0",
+        "bb-array 0.14.9",
+        "mm-middle 1.0.0",
+        "old-friend 1.1.0",
+        "zz-common 0.1.5",
+    ];
+    assert_eq!(locked, expected);
+    let (files, problems) = Index::of(&crates).close(with_deps(), &["aa-top"]);
+    assert_eq!(problems, [""; 0]);
+    for file in &locked {
+        assert!(files.contains(file), "{file} is not in {files:?}");
+    }
+    let more: Vec<&String> = files.iter().filter(|file| !locked.contains(file)).collect();
+    assert_eq!(more, ["bb-array 0.14.7", "zz-common 0.1.7"]);
+}
+
+#[test]
+fn an_older_version_that_cannot_be_had_is_no_trouble() {
+    let crates = [
+        krate("app", "1.0.0").dep("array", "1").dep("common", "1").build(),
+        krate("common", "1.0.0").dep("gone", "1").build(),
+        krate("common", "1.1.0").dep("array", "<1.5").build(),
+        krate("array", "1.4.0").build(),
+        krate("array", "1.5.0").build(),
+    ];
+    let expected = [
+        "app 1.0.0",
+        "array 1.4.0",
+        "array 1.5.0",
+        "common 1.0.0",
+        "common 1.1.0",
+    ];
+    let expected = expected.map(str::to_owned).to_vec();
+    let index = Index::of(&crates);
+    assert_eq!(index.close(with_deps(), &["app"]), (expected, Vec::new()));
+    // an exact version leaves nothing to step back to
+    assert_eq!(index.close(with_deps(), &["common@=1.1.0", "array@1"]).0.len(), 3);
 }
 
 proptest! {
