@@ -1,11 +1,14 @@
 //! `fetch-log.db`: who fetched which crate file, for the day on which one of them turns out to be bad.
 
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use registry::{Checksum, CrateName, CrateVersion};
 
 use crate::columns::{parsed, signed, unsigned};
-use crate::database::Durability;
+use crate::database::{Durability, with_suffix};
 use crate::migrate;
 use crate::renewable::Renewable;
 use crate::{Error, OpenState, Opened};
@@ -56,7 +59,7 @@ pub struct Fetcher {
 }
 
 /// `fetch-log.db`: what nobody can derive again, so every commit waits for the disk. It is no reason not to serve: a damaged
-/// one is moved aside, for who wants to look into it, and a new one begun.
+/// one is moved aside, for who wants to look into it, and a new one begun. It holds addresses: only its owner may read it.
 ///
 /// All methods block; call them where blocking is allowed.
 #[derive(Debug)]
@@ -68,7 +71,10 @@ impl FetchLog {
     /// Opens or makes the log at `path`. One that shows damage at once is moved to `<path>.corrupt-<unix seconds>`; one
     /// written by a newer mirror is [`Error::Newer`] and left as it is.
     pub fn open(path: &Path) -> Result<Opened<Self>, Error> {
+        // one of an earlier mirror, which may be moved aside
+        keep_private(path)?;
         let (file, state) = Renewable::open(path, migrate::FETCH_LOG, Durability::Truth)?;
+        keep_private(path)?;
         Ok(Opened {
             db: Self { file },
             state,
@@ -171,14 +177,34 @@ impl FetchLog {
 
     /// Begins anew if damage was met since the file was opened; the damaged file is moved aside.
     pub fn renew_if_damaged(&self) -> Result<Option<OpenState>, Error> {
-        self.file.renew_if_damaged()
+        let renewed = self.file.renew_if_damaged()?;
+        if renewed.is_some() {
+            keep_private(self.file.path())?;
+        }
+        Ok(renewed)
     }
+}
+
+/// SQLite gives companions that it makes later the mode of the file itself.
+fn keep_private(path: &Path) -> Result<(), Error> {
+    for companion in ["", "-wal", "-shm"] {
+        let file = with_suffix(path, companion);
+        match fs::set_permissions(&file, Permissions::from_mode(0o600)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Io {
+                    path: file,
+                    doing: "make private",
+                    source,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::metadata::tests::{name, version};
 
@@ -263,5 +289,37 @@ mod tests {
         assert_eq!(aside.count(), 2);
         drop(other);
         opened.db.check().unwrap();
+    }
+
+    /// The files in `dir` that are open to somebody besides their owner.
+    fn open_to_others(dir: &Path) -> Vec<String> {
+        let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
+        let open = files.filter(|file| file.metadata().unwrap().permissions().mode() & 0o077 != 0);
+        open.map(|file| file.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn only_its_owner_reads_it_also_if_it_was_open_to_others_or_is_begun_anew() {
+        let (dir, log) = scratch();
+        let path = dir.path().join("fetch-log.db");
+        log.add(&[fetch(1, "10.0.0.7", "1.0.0")]).unwrap();
+        assert!(with_suffix(&path, "-wal").exists() && with_suffix(&path, "-shm").exists());
+        assert!(
+            open_to_others(dir.path()).is_empty(),
+            "{:?}",
+            open_to_others(dir.path())
+        );
+        drop(log);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let log = FetchLog::open(&path).unwrap().db;
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("DROP TABLE fetches").unwrap();
+        log.add(&[fetch(2, "10.0.0.8", "1.0.0")]).unwrap();
+        assert!(
+            open_to_others(dir.path()).is_empty(),
+            "{:?}",
+            open_to_others(dir.path())
+        );
     }
 }

@@ -66,6 +66,11 @@ impl Renewable {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The database of this moment. Work on it ends in the file in which it began.
     pub(crate) fn current(&self) -> Arc<Database> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
