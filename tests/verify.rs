@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, Reply, eventually, said, text_of};
@@ -106,6 +107,97 @@ fn offline_a_damaged_file_is_a_503_and_never_bad_bytes() {
     assert_eq!(never_kept.status, 404);
 }
 
+/// An offline mirror that has found both crates damaged, as a client asked for them.
+fn offline_with_rot(upstream: &FakeUpstream, data: &Path, crates: &[BuiltCrate]) -> MirrorProcess {
+    crates.iter().for_each(|krate| flip(&blob(data, krate)));
+    let mirror = builder(upstream).data_dir(data).arg("--offline").start();
+    for krate in crates {
+        assert_eq!(get(&mirror, krate).status, 503);
+    }
+    wait_until(&mirror, "what is not there is not counted", || {
+        mirror.metric("kept_bytes") == 0
+    });
+    mirror
+}
+
+fn names_both(found: &Output) {
+    let (text, _) = text_of(found);
+    assert_eq!(found.status.code(), Some(1), "{}", said(found));
+    assert!(text.contains("2 are bad or missing, 2 of them not repaired"), "{text}");
+    assert!(text.contains("small 1.0.0") && text.contains("large 1.0.0"), "{text}");
+    assert_eq!(text.matches("set aside earlier").count(), 2, "{text}");
+}
+
+#[test]
+fn rot_that_an_offline_server_found_stays_known_and_heals_when_it_goes_online() {
+    let upstream = FakeUpstream::start();
+    let (data, crates) = filled(&upstream);
+    let mut mirror = offline_with_rot(&upstream, data.path(), &crates);
+    names_both(&mirror.run(&["verify"]));
+    mirror.restart();
+    wait_until(&mirror, "the start has looked through the files", || {
+        mirror.log().contains("no other copy is here: 2")
+    });
+    assert_eq!(mirror.metric("kept_bytes"), 0);
+    names_both(&mirror.run(&["verify"]));
+
+    assert!(mirror.run(&["mode", "online"]).status.success());
+    wait_until(&mirror, "both are fetched again", || {
+        mirror.metric("repaired_files") == 2
+    });
+    let bytes: usize = crates.iter().map(|krate| krate.bytes.len()).sum();
+    wait_until(&mirror, "both count again", || {
+        mirror.metric("kept_bytes") == bytes as u64
+    });
+    let well = mirror.run(&["verify"]);
+    assert_eq!(well.status.code(), Some(0), "{}", said(&well));
+    for krate in &crates {
+        assert!(std::fs::read(blob(data.path(), krate)).unwrap() == krate.bytes);
+    }
+}
+
+#[test]
+fn rot_that_an_offline_server_found_is_repaired_by_command_or_by_the_next_start() {
+    let upstream = FakeUpstream::start();
+    let (data, crates) = filled(&upstream);
+    let mirror = offline_with_rot(&upstream, data.path(), &crates);
+    mirror.terminate();
+    let command = |args: &[&str]| builder(&upstream).data_dir(data.path()).run(args);
+    names_both(&command(&["verify"]));
+    let repaired = command(&["verify", "--repair"]);
+    assert_eq!(repaired.status.code(), Some(0), "{}", said(&repaired));
+    for krate in &crates {
+        assert!(std::fs::read(blob(data.path(), krate)).unwrap() == krate.bytes);
+    }
+
+    offline_with_rot(&upstream, data.path(), &crates).terminate();
+    let mirror = builder(&upstream).data_dir(data.path()).start();
+    wait_until(&mirror, "both are fetched again", || {
+        mirror.metric("repaired_files") == 2
+    });
+    // evicted is not lost
+    let evicted = mirror.run(&["evict", "small"]);
+    assert!(evicted.status.success(), "{}", said(&evicted));
+    let well = mirror.run(&["verify"]);
+    assert_eq!(well.status.code(), Some(0), "{}", said(&well));
+    mirror.terminate();
+
+    // found by a command, which leaves the row as it was
+    flip(&blob(data.path(), &crates[1]));
+    assert_eq!(command(&["verify"]).status.code(), Some(1));
+    let mirror = builder(&upstream).data_dir(data.path()).arg("--offline").start();
+    wait_until(&mirror, "the start has looked through the files", || {
+        mirror.log().contains("no other copy is here: 1")
+    });
+    assert_eq!(mirror.metric("kept_bytes"), 0);
+    let found = mirror.run(&["verify"]);
+    assert!(
+        text_of(&found).0.contains("1 is bad or missing, and not repaired"),
+        "{}",
+        said(&found)
+    );
+}
+
 #[test]
 fn verify_names_what_is_bad_or_missing_and_repairs_it() {
     let upstream = FakeUpstream::start();
@@ -199,7 +291,7 @@ fn a_file_without_a_record_is_adopted_if_it_is_right() {
         "the flipped one is bad: {}",
         said(&verified)
     );
-    assert!(text.contains("1 without a record were adopted"), "{text}");
+    assert!(text.contains("1 without a record was adopted"), "{text}");
     assert_eq!(mirror.metric("kept_files"), 1);
     assert!(bad(data.path(), &crates[0]).exists());
 }
@@ -228,4 +320,47 @@ fn the_scrubber_finds_rot_and_fetches_the_file_again() {
         "{}",
         mirror.log()
     );
+}
+
+#[test]
+fn the_scrubber_notices_what_is_gone_and_fetches_it_again() {
+    let upstream = FakeUpstream::start();
+    let crates = publish(&upstream);
+    let data = tempfile::tempdir().unwrap();
+    let mirror = builder(&upstream)
+        .data_dir(data.path())
+        .env("MIRROR_CACHE__SCRUB_INTERVAL", "1s")
+        .env("MIRROR_CACHE__SCRUB_RATE", "1GiB")
+        .start();
+    mirror.keep_all(&crates);
+    let (small, large) = (blob(data.path(), &crates[0]), blob(data.path(), &crates[1]));
+    std::fs::remove_file(&small).unwrap();
+    // not in one step: the file may be back in between
+    wait_until(&mirror, "a folder is in the place of the file", || {
+        let _ = std::fs::remove_file(&large);
+        std::fs::create_dir(&large).is_ok()
+    });
+    wait_until(&mirror, "both are back", || {
+        let is_back = |krate| std::fs::read(blob(data.path(), krate)).is_ok_and(|bytes| bytes == krate.bytes);
+        crates.iter().all(is_back)
+    });
+    assert!(mirror.metric("missing_files") >= 2);
+    wait_until(&mirror, "both are repaired", || mirror.metric("repaired_files") >= 2);
+
+    assert!(mirror.run(&["mode", "offline"]).status.success());
+    let before = mirror.metric("missing_files");
+    std::fs::remove_file(&small).unwrap();
+    wait_until(&mirror, "it is missed", || mirror.metric("missing_files") == before + 1);
+    wait_until(&mirror, "and not counted", || {
+        mirror.metric("kept_bytes") == crates[1].bytes.len() as u64
+    });
+    assert!(
+        mirror
+            .log()
+            .contains("small 1.0.0: it is recorded, but its file is not there"),
+        "{}",
+        mirror.log()
+    );
+    assert!(mirror.run(&["mode", "online"]).status.success());
+    wait_until(&mirror, "it is back", || small.exists());
 }

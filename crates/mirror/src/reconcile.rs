@@ -1,6 +1,7 @@
 //! Beside a start: looks for damage in the databases, and makes the metadata database agree with the disk, which is the truth.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use download_cache::{Verdict, Wanted};
 use index_sync::TreeFile;
@@ -9,6 +10,7 @@ use registry::{Checksum, IndexFile};
 use crate::appliance::Appliance;
 use crate::error::chain;
 use crate::recorder::described;
+use crate::scrubber::lost::{mark_lost, record_if_there};
 
 /// How many files are recorded in one transaction.
 const BATCH: usize = 200;
@@ -41,8 +43,9 @@ pub fn renew_if_damaged(appliance: &Appliance) -> bool {
     }
 }
 
-/// Rows without a file go, and so do those whose file has another size and so was damaged; files without a row are adopted if
-/// the published index lists them and their hash is right. One at a time. Blocks; runs beside everything else.
+/// Rows without a file go, unless the file was damaged and set aside: those stay known as lost, and are fetched again if upstream
+/// may be asked. Files without a row are adopted if the published index lists them and their hash is right. One at a time.
+/// Blocks; runs beside everything else.
 pub fn reconcile(appliance: &Appliance) {
     let _one_at_a_time = appliance.reconciling();
     match try_reconcile(appliance) {
@@ -61,12 +64,18 @@ pub fn reconcile(appliance: &Appliance) {
 
 /// Folder by folder, so that little is in memory at a time.
 fn try_reconcile(appliance: &Appliance) -> Result<(usize, usize), AnyError> {
-    let (mut unknown, mut forgotten) = (Vec::new(), 0);
+    let (mut unknown, mut forgotten, mut lost) = (Vec::new(), 0, 0);
     for folder in 0..=u8::MAX {
         if appliance.stopping() {
             return Ok((0, forgotten));
         }
-        forgotten += compare(appliance, folder, &mut unknown)?;
+        let (forgotten_here, lost_here) = compare(appliance, folder, &mut unknown)?;
+        forgotten += forgotten_here;
+        lost += lost_here;
+    }
+    if lost > 0 {
+        log::error!("files that were damaged and of which no other copy is here: {lost}, `mirror verify` names them");
+        appliance.scrubbed.found_lost.store(true, Relaxed);
     }
     unknown.sort_unstable_by_key(|(checksum, _)| *checksum);
     let adopted = if unknown.is_empty() {
@@ -77,26 +86,33 @@ fn try_reconcile(appliance: &Appliance) -> Result<(usize, usize), AnyError> {
     Ok((adopted, forgotten))
 }
 
-/// Forgets rows of one folder of `blobs/` whose file is not there, adds files without a row to `unknown`.
-fn compare(appliance: &Appliance, folder: u8, unknown: &mut Vec<(Checksum, u64)>) -> Result<usize, AnyError> {
+/// Forgets rows of one folder of `blobs/` whose file is not there, or marks them as lost, and says how many of each; adds files
+/// without a row to `unknown`.
+fn compare(appliance: &Appliance, folder: u8, unknown: &mut Vec<(Checksum, u64)>) -> Result<(usize, usize), AnyError> {
     let mut on_disk: HashMap<Checksum, u64> = appliance.cache.checksums_in(folder)?.into_iter().collect();
     let mut rows = appliance.metadata.kept_in(folder)?;
     rows.dedup_by_key(|(checksum, _)| *checksum);
-    let mut forgotten = 0;
+    let (mut forgotten, mut lost) = (0, 0);
     for (checksum, recorded) in rows {
         let is_there = match on_disk.remove(&checksum) {
             Some(size) if size == recorded => true,
             // sets aside what is wrong, and says so
-            Some(_) => appliance.cache.verify(&checksum)? == Verdict::Good,
+            Some(_) => appliance.cache.verify(&checksum)? == Verdict::Good && record_if_there(appliance, &checksum)?,
             // perhaps it came after the folder was listed
             None => appliance.cache.kept(&checksum)?.is_some(),
         };
-        if !is_there {
+        if is_there {
+            continue;
+        }
+        if recorded == 0 || appliance.cache.is_set_aside(&checksum) {
+            mark_lost(appliance, &checksum)?;
+            lost += 1;
+        } else {
             forgotten += usize::from(appliance.metadata.forget_kept(&checksum)?);
         }
     }
     unknown.extend(on_disk);
-    Ok(forgotten)
+    Ok((forgotten, lost))
 }
 
 /// Records the unknown files, which are in the order of their checksums, that the published index lists.

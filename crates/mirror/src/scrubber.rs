@@ -1,7 +1,8 @@
 //! Looks for rot before a build finds it: all kept files are hashed again within `cache.scrub_interval`, at a bounded pace.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use download_cache::{Verdict, Wanted};
@@ -12,6 +13,8 @@ use tokio::sync::watch;
 use crate::appliance::{Appliance, StartError};
 use crate::clock::unix_now;
 use crate::error::chain;
+
+pub mod lost;
 
 /// A disk that fails is left alone for so long.
 const AFTER_TROUBLE: Duration = Duration::from_secs(60);
@@ -27,34 +30,48 @@ pub struct Scrubbed {
     pub bytes: AtomicU64,
     /// Files that the disk could not read.
     pub unreadable: AtomicU64,
-    /// Files with wrong bytes, found by whomever, that were fetched again by themselves.
+    /// Files that are recorded and were found missing in the background.
+    pub missing: AtomicU64,
+    /// Files with wrong bytes, found by whomever, or missing ones that were fetched again by themselves.
     pub repaired: AtomicU64,
+    /// Set by who found files that are recorded and not there, which may be fetched again.
+    pub found_lost: AtomicBool,
+    /// Those that are being fetched again.
+    healing: Mutex<HashSet<Checksum>>,
     /// Whether that is done: by a server, and not by a command, which repairs what it is told to.
     heals: AtomicBool,
 }
 
-/// Goes round the folders of `blobs/` until the mirror stops: each has its share of the interval, so that a round takes that
-/// long however much is kept. It goes on where the last process was. Returns at once if it is turned off.
-pub async fn scrub(appliance: Arc<Appliance>, mut stop: watch::Receiver<bool>) {
+/// Looks for rot, and heals what was found earlier and could not be then, until the mirror stops.
+pub async fn scrub(appliance: Arc<Appliance>, stop: watch::Receiver<bool>) {
     appliance.scrubbed.heals.store(true, Relaxed);
+    let healing = lost::heal_when_possible(Arc::clone(&appliance), stop.clone());
+    tokio::join!(healing, go_round(appliance, stop));
+}
+
+/// Goes round the folders of `blobs/`: each has its share of the interval, so that a round takes that long however much is kept.
+/// It goes on where the last process was. Returns at once if it is turned off.
+async fn go_round(appliance: Arc<Appliance>, mut stop: watch::Receiver<bool>) {
     let Some(interval) = appliance.settings.cache.scrub_interval else {
         return;
     };
     while !*stop.borrow() {
         let own = Arc::clone(&appliance);
         let step = tokio::task::spawn_blocking(move || one_folder(&own, interval)).await;
-        let pause = step.unwrap_or_else(|panic| Err(panic.into())).unwrap_or_else(|error| {
+        let step = step.unwrap_or_else(|panic| Err(panic.into()));
+        let (pause, lost) = step.unwrap_or_else(|error| {
             log::error!("kept files cannot be looked through: {}", chain(&*error));
-            AFTER_TROUBLE
+            (AFTER_TROUBLE, Vec::new())
         });
+        lost::heal_all(&appliance, lost).await;
         if tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
             return;
         }
     }
 }
 
-/// Hashes the folder that is next if its time has come, and says how long there is nothing to do. Blocks.
-fn one_folder(appliance: &Appliance, interval: Duration) -> Result<Duration, StartError> {
+/// Hashes the folder that is next if its time has come, and says how long there is nothing to do, and which files it lacks. Blocks.
+fn one_folder(appliance: &Appliance, interval: Duration) -> Result<(Duration, Vec<Wanted>), StartError> {
     let now = unix_now();
     let seconds = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX).max(1);
     let cursor = appliance.metadata.scrub_cursor()?.unwrap_or(ScrubCursor {
@@ -69,12 +86,14 @@ fn one_folder(appliance: &Appliance, interval: Duration) -> Result<Duration, Sta
     };
     let due = began_unix + share(seconds, cursor.folder);
     if now < due {
-        return Ok(Duration::from_secs(u64::try_from(due - now).unwrap_or(1)));
+        let pause = Duration::from_secs(u64::try_from(due - now).unwrap_or(1));
+        return Ok((pause, Vec::new()));
     }
-    hash_folder(appliance, cursor.folder)?;
+    let on_disk = hash_folder(appliance, cursor.folder)?;
     if appliance.stopping() {
-        return Ok(Duration::ZERO);
+        return Ok((Duration::ZERO, Vec::new()));
     }
+    let lost = note_lost(appliance, cursor.folder, &on_disk)?;
     let next = match cursor.folder.checked_add(1) {
         Some(folder) => ScrubCursor { folder, began_unix },
         None => ScrubCursor {
@@ -83,7 +102,7 @@ fn one_folder(appliance: &Appliance, interval: Duration) -> Result<Duration, Sta
         },
     };
     appliance.metadata.set_scrub_cursor(next)?;
-    Ok(Duration::ZERO)
+    Ok((Duration::ZERO, lost))
 }
 
 /// When in a round a folder's turn is, in seconds.
@@ -91,9 +110,11 @@ fn share(seconds: i64, folder: u8) -> i64 {
     i64::try_from(i128::from(seconds) * i128::from(folder) / i128::from(FOLDERS)).unwrap_or(i64::MAX)
 }
 
-fn hash_folder(appliance: &Appliance, folder: u8) -> Result<(), StartError> {
+/// Says which files it met.
+fn hash_folder(appliance: &Appliance, folder: u8) -> Result<HashSet<Checksum>, StartError> {
     let scrubbed = &appliance.scrubbed;
-    for (checksum, size_bytes) in appliance.cache.checksums_in(folder)? {
+    let files = appliance.cache.checksums_in(folder)?;
+    for &(checksum, size_bytes) in &files {
         if appliance.stopping() {
             break;
         }
@@ -112,57 +133,46 @@ fn hash_folder(appliance: &Appliance, folder: u8) -> Result<(), StartError> {
         let time = Duration::from_secs_f64(size_bytes as f64 / appliance.settings.cache.scrub_rate as f64);
         std::thread::sleep(time.saturating_sub(began.elapsed()));
     }
-    Ok(())
+    Ok(files.into_iter().map(|(checksum, _)| checksum).collect())
+}
+
+/// What is recorded and was not among the folder's files, deleted by hand for instance. It is told once, and tried each time.
+fn note_lost(appliance: &Appliance, folder: u8, on_disk: &HashSet<Checksum>) -> Result<Vec<Wanted>, StartError> {
+    let recorded = appliance.metadata.kept_rows_in(folder)?;
+    let lost = lost::lost_among(appliance, recorded, on_disk)?;
+    for row in lost.iter().filter(|row| row.size_bytes > 0) {
+        appliance.scrubbed.missing.fetch_add(1, Relaxed);
+        log::error!(
+            "{} {}: it is recorded, but its file is not there",
+            row.name,
+            row.version
+        );
+        lost::mark_lost(appliance, &row.checksum)?;
+    }
+    Ok(lost.iter().map(lost::named).collect())
 }
 
 /// What a checksum is called, for people.
 pub fn name_of(appliance: &Appliance, checksum: &Checksum) -> String {
-    let found = named(appliance, checksum).ok().flatten();
+    let found = lost::recorded(appliance, checksum).ok().flatten();
     found.map_or_else(|| checksum.to_string(), |wanted| wanted.to_string())
 }
 
-/// The recorded version that has this checksum. Blocks.
-fn named(appliance: &Appliance, checksum: &Checksum) -> Result<Option<Wanted>, metadata_db::Error> {
-    let rows = appliance.metadata.kept_rows_in(checksum.as_bytes()[0])?;
-    let row = rows.into_iter().find(|row| row.checksum == *checksum);
-    Ok(row.map(|row| Wanted {
-        name: row.name,
-        version: row.version,
-        checksum: row.checksum,
-    }))
-}
-
-/// A kept file had wrong bytes and was set aside by the cache: in a server it no longer counts as kept, and is fetched again if
-/// upstream may be asked.
+/// A kept file had wrong bytes and was set aside by the cache: in a server it stays known without its bytes, and is fetched again
+/// as soon as upstream may be asked.
 pub async fn set_aside(appliance: Arc<Appliance>, checksum: Checksum) {
     if !appliance.scrubbed.heals.load(Relaxed) {
         return;
     }
     let own = Arc::clone(&appliance);
-    let forgetting = tokio::task::spawn_blocking(move || {
-        let named = named(&own, &checksum)?;
-        // a fill may have brought it back meanwhile
-        if !matches!(own.cache.kept(&checksum), Ok(Some(_))) {
-            own.metadata.forget_kept(&checksum)?;
-        }
-        Ok::<_, metadata_db::Error>(named)
+    let marking = tokio::task::spawn_blocking(move || {
+        lost::mark_lost(&own, &checksum)?;
+        Ok::<_, StartError>(lost::recorded(&own, &checksum)?)
     });
-    let wanted = match forgetting.await {
-        Ok(Ok(Some(wanted))) => wanted,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => return log::warn!("bad file {checksum}: not forgotten: {}", chain(&error)),
-        Err(panic) => return log::error!("bad file {checksum}: not forgotten: {panic}"),
-    };
-    if appliance.is_offline() {
-        log::error!("{wanted}: its file was damaged, and upstream is not to be asked for another");
-        return;
-    }
-    match appliance.fetch_again(&wanted).await {
-        Ok(()) => {
-            appliance.scrubbed.repaired.fetch_add(1, Relaxed);
-            log::info!("{wanted}: its file was damaged and is here anew");
-        }
-        Err(why) => log::error!("{wanted}: its file was damaged and cannot be had anew: {why}"),
+    match marking.await.unwrap_or_else(|panic| Err(panic.into())) {
+        Ok(Some(wanted)) => lost::heal(&appliance, &wanted, "was damaged").await,
+        Ok(None) => {}
+        Err(error) => log::warn!("bad file {checksum}: not noted as missing: {}", chain(&*error)),
     }
 }
 
@@ -189,7 +199,7 @@ mod tests {
     fn step(appliance: &Appliance, folder: u8, began_unix: i64) -> (bool, ScrubCursor) {
         let cursor = ScrubCursor { folder, began_unix };
         appliance.metadata.set_scrub_cursor(cursor).unwrap();
-        let pause = one_folder(appliance, INTERVAL).unwrap();
+        let (pause, _) = one_folder(appliance, INTERVAL).unwrap();
         (pause.is_zero(), appliance.metadata.scrub_cursor().unwrap().unwrap())
     }
 
@@ -199,7 +209,7 @@ mod tests {
         let settings = Settings::load(None, Environment::of(&[("MIRROR_UPSTREAM__SPARSE", "")]), &[]).unwrap();
         let data_dir = DataDir::lock(&dir.path().join("data"), "the test").unwrap();
         let appliance = Appliance::open(settings, data_dir, mpsc::unbounded_channel().0).unwrap();
-        assert!(one_folder(&appliance, INTERVAL).unwrap().is_zero());
+        assert!(one_folder(&appliance, INTERVAL).unwrap().0.is_zero());
         assert_eq!(appliance.metadata.scrub_cursor().unwrap().unwrap().folder, 1);
 
         let began = unix_now() - 4_500;

@@ -1,6 +1,6 @@
 //! `mirror verify`: all that is kept is hashed now, on all cores, and compared with what is recorded.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use download_cache::{Verdict, Wanted};
 use futures_util::StreamExt;
 use futures_util::stream;
-use metadata_db::KeptRow;
 use registry::Checksum;
 
 use crate::appliance::{Appliance, StartError};
 use crate::error::chain;
 use crate::reconcile::reconcile;
+use crate::scrubber::lost::{lost_among, named};
 
 const FOLDERS: usize = 256;
 /// Files that are fetched again at once.
@@ -23,6 +23,7 @@ const MOST_NAMED: usize = 1000;
 /// How often progress is told.
 const SAY: Duration = Duration::from_millis(200);
 const MISSING: &str = "it is recorded, but its file is not there";
+const SET_ASIDE: &str = "its file was damaged and set aside earlier, and no other copy is here";
 
 /// How far it is.
 #[derive(Debug)]
@@ -53,17 +54,19 @@ impl Progress {
         if to_repair > 0 {
             return format!("fetched {} of {to_repair} again", self.repaired.load(Relaxed));
         }
-        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
-        let rate = bytes as f64 / seconds;
-        let left = self.total_bytes.saturating_sub(bytes) as f64 / rate.max(1.0);
-        format!(
-            "hashed {} files, {:.0} of {:.0} MB, {:.0} MB/s, {:.0} s left",
-            self.files.load(Relaxed),
+        let mut words = format!(
+            "hashed {}, {:.0} of {:.0} MB",
+            counted(self.files.load(Relaxed)),
             bytes as f64 / 1e6,
             self.total_bytes.max(bytes) as f64 / 1e6,
-            rate / 1e6,
-            left,
-        )
+        );
+        // nothing is known of the rate before a file is hashed
+        if bytes > 0 {
+            let rate = bytes as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+            let left = self.total_bytes.saturating_sub(bytes) as f64 / rate;
+            words += &format!(", {:.0} MB/s, {left:.0} s left", rate / 1e6);
+        }
+        words
     }
 }
 
@@ -179,7 +182,7 @@ fn hash_all(
 
 fn hash_folder(appliance: &Appliance, folder: u8, progress: &Progress) -> Result<Found, StartError> {
     let recorded = appliance.metadata.kept_rows_in(folder)?;
-    let wanted = |checksum: &Checksum| recorded.iter().find(|row| row.checksum == *checksum).map(named);
+    let wanted: HashMap<Checksum, Wanted> = recorded.iter().map(|row| (row.checksum, named(row))).collect();
     let mut found = Found::default();
     let mut on_disk = HashSet::new();
     for (checksum, size_bytes) in appliance.cache.checksums_in(folder)? {
@@ -194,29 +197,20 @@ fn hash_folder(appliance: &Appliance, folder: u8, progress: &Progress) -> Result
         progress.files.fetch_add(1, Relaxed);
         progress.bytes.fetch_add(size_bytes, Relaxed);
         match what {
-            Some(what) => found.findings.push(Finding::new(checksum, wanted(&checksum), what)),
-            None => found.unrecorded += u64::from(wanted(&checksum).is_none()),
+            Some(what) => found
+                .findings
+                .push(Finding::new(checksum, wanted.get(&checksum).cloned(), what)),
+            None => found.unrecorded += u64::from(!wanted.contains_key(&checksum)),
         }
     }
-    let gone = |row: &&KeptRow| !on_disk.contains(&row.checksum);
-    for row in recorded.iter().filter(gone) {
-        // what was evicted meanwhile is not recorded any longer, and what came meanwhile is there
-        let still = appliance.metadata.kept_file(&row.name, &row.version)?;
-        let is_recorded = still.is_some_and(|still| still.checksum == row.checksum);
-        if is_recorded && appliance.cache.kept(&row.checksum)?.is_none() {
-            let missing = Finding::new(row.checksum, Some(named(row)), MISSING.to_owned());
-            found.findings.push(missing);
-        }
+    for row in lost_among(appliance, recorded, &on_disk)? {
+        let is_set_aside = appliance.cache.is_set_aside(&row.checksum);
+        let what = if is_set_aside { SET_ASIDE } else { MISSING };
+        found
+            .findings
+            .push(Finding::new(row.checksum, Some(named(&row)), what.to_owned()));
     }
     Ok(found)
-}
-
-fn named(row: &KeptRow) -> Wanted {
-    Wanted {
-        name: row.name.clone(),
-        version: row.version.clone(),
-        checksum: row.checksum,
-    }
 }
 
 async fn repair_all(
@@ -266,14 +260,18 @@ fn outcome(progress: &Progress, findings: &[Finding], adopted: u64) -> Outcome {
     let left = |finding: &&Finding| !matches!(finding.repaired, Some(Ok(())));
     let (wrong, left) = (findings.len(), findings.iter().filter(left).count());
     let took = progress.began.elapsed();
-    let mut text = format!("{files} files of {bytes} bytes hashed in {took:.1?}: ");
+    let mut text = format!("{} of {bytes} bytes hashed in {took:.1?}: ", counted(files));
     text += &match (wrong, left) {
         (0, _) => "all of them are right".to_owned(),
+        (1, 0) => "1 was bad or missing, and is repaired".to_owned(),
+        (1, _) => "1 is bad or missing, and not repaired".to_owned(),
         (wrong, 0) => format!("{wrong} were bad or missing, and all of them are repaired"),
         (wrong, left) => format!("{wrong} are bad or missing, {left} of them not repaired"),
     };
-    if adopted > 0 {
-        text += &format!("; {adopted} without a record were adopted");
+    match adopted {
+        0 => {}
+        1 => text += "; 1 without a record was adopted",
+        _ => text += &format!("; {adopted} without a record were adopted"),
     }
     for finding in findings.iter().take(MOST_NAMED) {
         text += &format!("\n  {finding}");
@@ -284,5 +282,40 @@ fn outcome(progress: &Progress, findings: &[Finding], adopted: u64) -> Outcome {
     Outcome {
         is_well: left == 0,
         text,
+    }
+}
+
+fn counted(files: u64) -> String {
+    match files {
+        1 => "1 file".to_owned(),
+        _ => format!("{files} files"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_how_long_it_takes_once_it_knows_and_in_english() {
+        let progress = Progress::new(73_000_000);
+        assert_eq!(progress.words(), "hashed 0 files, 0 of 73 MB");
+        progress.files.store(1, Relaxed);
+        progress.bytes.store(73_000_000, Relaxed);
+        let words = progress.words();
+        assert!(
+            words.starts_with("hashed 1 file, 73 of 73 MB, ") && words.ends_with(" MB/s, 0 s left"),
+            "{words}"
+        );
+
+        let mut findings = [Finding::new(Checksum::of(b"x"), None, "it is bad".to_owned())];
+        let text = outcome(&progress, &findings, 1).text;
+        assert!(
+            text.contains(": 1 is bad or missing, and not repaired; 1 without a record was adopted\n"),
+            "{text}"
+        );
+        findings[0].repaired = Some(Ok(()));
+        let text = outcome(&progress, &findings, 0).text;
+        assert!(text.contains(": 1 was bad or missing, and is repaired\n"), "{text}");
     }
 }

@@ -152,8 +152,14 @@ impl Readings {
         )?;
         counter(
             out,
+            "missing_files",
+            "Files that are recorded and were found missing in the background",
+            scrubbed.missing.load(Relaxed),
+        )?;
+        counter(
+            out,
             "repaired_files",
-            "Of them fetched again by themselves",
+            "Bad and missing files that were fetched again by themselves",
             scrubbed.repaired.load(Relaxed),
         )?;
         counter(
