@@ -10,6 +10,8 @@ use testkit::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const WAITS: &str = "a prefetch by command waits until another one is done";
+const NOBODY: &str = "nobody asked any more how it goes";
 
 fn mirror(upstream: &FakeUpstream) -> MirrorBuilder {
     MirrorProcess::builder(Path::new(env!("CARGO_BIN_EXE_mirror"))).upstream(upstream)
@@ -285,21 +287,128 @@ fn the_server_stops_when_the_command_is_killed() {
     let killed = mirror.run_or_kill(&["prefetch", "--list", "all.txt"], Duration::from_secs(1));
     assert!(killed.is_none(), "{}", said(&killed.unwrap()));
     assert!(held.wait_reached(8, PATIENCE), "{}", mirror.log());
-    let again = mirror.run(&["prefetch", "--list", "all.txt"]);
-    assert!(
-        failed(&again).1.contains("another prefetch is under way"),
-        "{}",
-        said(&again)
-    );
-    assert!(
-        mirror.wait_for_log("nobody asked any more how it goes", PATIENCE),
-        "{}",
-        mirror.log()
-    );
-    held.open();
-    let told = ok(&mirror.run(&["prefetch", "--list", "all.txt"]));
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ok(&mirror.run(&["prefetch", "--list", "all.txt"])));
+        assert!(mirror.wait_for_log(WAITS, PATIENCE), "{}", mirror.log());
+        assert!(mirror.wait_for_log(NOBODY, PATIENCE), "{}", mirror.log());
+        held.open();
+        waiting.join().unwrap()
+    });
     assert!(told.contains("20 crate files"), "{told}");
     assert_eq!(mirror.kept_files().len(), 20);
+}
+
+#[test]
+fn a_killed_one_ends_while_it_reads_index_files() {
+    let crates = [
+        CrateBuilder::new("app", "1.0.0").dep("slow", "1").build(),
+        CrateBuilder::new("slow", "1.0.0").build(),
+        CrateBuilder::new("other", "1.0.0").build(),
+    ];
+    let upstream = upstream_with(&crates);
+    let mirror = mirror(&upstream).start();
+    let held = upstream.hold(&FakeUpstream::index_path("slow"));
+    let args = ["prefetch", "--crate", "app", "--with-deps"];
+    let killed = mirror.run_or_kill(&args, Duration::from_secs(1));
+    assert!(killed.is_none(), "{}", said(&killed.unwrap()));
+    assert!(held.wait_reached(1, PATIENCE), "{}", mirror.log());
+    let told = ok(&mirror.run(&["prefetch", "--crate", "other"]));
+    assert!(told.contains("1 crate files fetched"), "{told}");
+    assert!(mirror.log().contains(NOBODY), "{}", mirror.log());
+    assert_eq!(downloads(&upstream), ["other/1.0.0"], "the first one went on");
+    held.open();
+}
+
+#[test]
+fn two_at_once_are_done_one_after_the_other_and_each_hears_of_its_own() {
+    let upstream = upstream_with(&crates());
+    let mirror = mirror(&upstream).start();
+    let held = upstream.hold(&FakeUpstream::download_path("app", "1.2.0"));
+    let [first, second] = std::thread::scope(|scope| {
+        let first = scope.spawn(|| ok(&mirror.run(&["prefetch", "--crate", "app"])));
+        assert!(held.wait_reached(1, PATIENCE), "{}", mirror.log());
+        let second = scope.spawn(|| mirror.run(&["prefetch", "--crate", "wind", "--crate", "extra"]));
+        assert!(mirror.wait_for_log(WAITS, PATIENCE), "{}", mirror.log());
+        held.open();
+        [first.join().unwrap(), {
+            let output = second.join().unwrap();
+            assert!(
+                text_of(&output).1.contains("waiting until another prefetch is done"),
+                "{}",
+                said(&output)
+            );
+            ok(&output)
+        }]
+    });
+    assert!(first.contains("1 crate files fetched"), "{first}");
+    assert!(second.contains("2 crate files fetched"), "{second}");
+}
+
+/// Crates of 100 KB and some each.
+fn large(upstream: &FakeUpstream, names: &[&str]) -> Vec<BuiltCrate> {
+    let build = |name: &&str| {
+        let krate = CrateBuilder::new(name, "1.0.0").padding(100_000).build();
+        upstream.add(&krate);
+        krate
+    };
+    names.iter().map(build).collect()
+}
+
+fn with_budget(upstream: &FakeUpstream, max_size: &str) -> MirrorProcess {
+    let mirror = mirror(upstream).env("MIRROR_CACHE__MIN_AGE", "0s");
+    mirror.env("MIRROR_CACHE__MAX_SIZE", max_size).start()
+}
+
+#[test]
+fn what_is_beyond_the_budget_is_warned_of_and_named_at_the_end() {
+    let upstream = FakeUpstream::start();
+    let names = ["aa", "bb", "cc", "dd", "ee", "ff"];
+    large(&upstream, &names);
+    let mirror = with_budget(&upstream, "350000");
+    let args: Vec<&str> = names.iter().flat_map(|name| ["--crate", *name]).collect();
+    let warning = "is more than the 350.0 KB of cache.max_size";
+    let dry = ok(&mirror.run(&[&["prefetch", "--dry-run"], &args[..]].concat()));
+    assert!(dry.contains(warning), "{dry}");
+    let (out, err) = failed(&mirror.run(&[&["prefetch"], &args[..]].concat()));
+    assert!(out.contains(warning), "{out}");
+    assert!(out.contains("to keep cache.max_size"), "{out}");
+    let gone = out.lines().filter(|line| line.starts_with("  missing: ")).count();
+    assert_eq!(gone + mirror.kept_files().len(), names.len(), "{out}");
+    assert!(
+        gone >= 3 && err.contains(&format!("{gone} crate files are missing")),
+        "{err}"
+    );
+}
+
+#[test]
+fn what_is_found_is_not_the_first_to_go_for_what_is_fetched() {
+    let upstream = FakeUpstream::start();
+    let crates = large(&upstream, &["aa", "bb", "cc", "dd"]);
+    let mirror = with_budget(&upstream, "350000");
+    crates[..3].iter().for_each(|krate| mirror.keep(krate));
+    // last use is remembered in seconds
+    let later = unix_now() + 2;
+    assert!(eventually(PATIENCE, || (unix_now() >= later).then_some(())).is_some());
+    let downloads = mirror.metric("crate_hits") + mirror.metric("crate_misses");
+    let told = ok(&mirror.run(&["prefetch", "--crate", "aa", "--crate", "dd"]));
+    assert!(
+        told.contains("1 kept") && told.contains("1 crate files fetched"),
+        "{told}"
+    );
+    assert!(!told.contains("warning"), "{told}");
+    assert_eq!(mirror.metric("evicted_files"), 1);
+    assert_eq!(
+        mirror.metric("crate_hits") + mirror.metric("crate_misses"),
+        downloads,
+        "nobody downloaded it"
+    );
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 #[test]
@@ -361,6 +470,11 @@ fn who_wants_dependencies_wants_the_whole_index() {
             mirror
         };
         let mirror = mirror.start();
+        if single_files {
+            let dry = ok(&mirror.run(&["prefetch", "--crate", "app", "--with-deps", "--dry-run"]));
+            assert!(dry.contains("4 to fetch"), "{dry}");
+            assert!(!mirror.log().contains("the whole index is wanted"), "{}", mirror.log());
+        }
         let told = ok(&mirror.run(&["prefetch", "--crate", "app", "--with-deps"]));
         assert!(told.contains("4 crate files fetched"), "{told}");
         assert!(
@@ -429,6 +543,31 @@ fn what_nobody_could_be_asked_about_is_named_once_and_tried_again() {
     });
     assert!(retried.is_some(), "{}", mirror.log());
     assert_eq!(mirror.kept_files().len(), 4);
+    assert!(ok(&mirror.run(&["prefetch"])).contains("nothing is left over"));
+}
+
+#[test]
+fn names_that_nobody_could_be_asked_about_are_tried_again() {
+    let upstream = upstream_with(&crates());
+    let mirror = mirror(&upstream).start();
+    upstream.go_down();
+    let (out, err) = failed(&mirror.run(&[
+        "prefetch",
+        "--crate",
+        "app@<1.2",
+        "--crate",
+        "lib@1.0.0",
+        "--crate",
+        "maker",
+    ]));
+    assert!(err.contains("3 crate files are missing"), "{out}{err}");
+    upstream.come_back();
+    let retried = eventually(PATIENCE, || {
+        let output = mirror.run(&["prefetch"]);
+        output.status.success().then_some(())
+    });
+    assert!(retried.is_some(), "{}", mirror.log());
+    assert_eq!(downloads(&upstream), ["app/1.0.0", "lib/1.0.0", "maker/2.0.1"]);
     assert!(ok(&mirror.run(&["prefetch"])).contains("nothing is left over"));
 }
 

@@ -21,6 +21,7 @@ use crate::fetch_log::FetchBook;
 use crate::free_space::free_bytes;
 use crate::git_clones::GitClones;
 use crate::open_files::connections_that_fit;
+use crate::prefetch::Prefetches;
 use crate::scrubber::Scrubbed;
 use crate::settings::{Follow, Mode, Settings};
 use crate::statistics::{Counts, Statistics};
@@ -62,8 +63,8 @@ pub struct Appliance {
     pub git_clones: GitClones,
     /// Memory for requests of git clients, in KiB.
     pub git_requests_kib: Arc<Semaphore>,
-    /// How a prefetch by command goes.
-    pub prefetch_job: Job,
+    /// Prefetches by command.
+    pub prefetches: Prefetches,
     /// How a verify by command goes.
     pub verify_job: Job,
     /// What keeps the crate files within their budget.
@@ -144,7 +145,7 @@ impl Appliance {
             connections: Arc::new(Connections::new(connection_limits(&settings))),
             git_clones: GitClones::new(settings.git.clones_at_once),
             git_requests_kib: Arc::new(Semaphore::new(GIT_REQUESTS_KIB)),
-            prefetch_job: Job::default(),
+            prefetches: Prefetches::default(),
             verify_job: Job::default(),
             budget: Budget::default(),
             scrubbed: Scrubbed::default(),

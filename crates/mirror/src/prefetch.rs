@@ -82,7 +82,7 @@ pub async fn prefetch(appliance: &Arc<Appliance>, wish: Wish, watcher: &impl Wat
     let done = match wish.what {
         What::Named(named) => prefetch_named(appliance, named, wish.dry_run, watcher).await,
         What::Failed => match failures::before(appliance) {
-            Ok(named) if named.locked.is_empty() => Ok(Reply::ok(
+            Ok(named) if named.locked.is_empty() && named.crates.is_empty() => Ok(Reply::ok(
                 "nothing is left over from before; say what to fetch by --lockfile, --crate, --list, --latest or --all",
             )),
             Ok(named) => prefetch_named(appliance, named, wish.dry_run, watcher).await,

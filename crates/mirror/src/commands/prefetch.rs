@@ -23,7 +23,10 @@ pub fn prefetch(settings: Settings, args: &PrefetchArgs) -> Ended {
     };
     let reply = match ask(&settings.data_dir, &Request::Prefetch { wish: wish.clone() })? {
         Some(begun) if !begun.ok => begun,
-        Some(_) => watch(&settings, &mut bar, &Request::PrefetchProgress, announce)?,
+        Some(begun) => {
+            let ticket = begun.message.parse()?;
+            watch(&settings, &mut bar, &Request::PrefetchProgress { ticket }, announce)?
+        }
         None => {
             let own = OwnWatcher(Mutex::new(bar));
             let reply = with_own_appliance(settings, async |appliance| Ok(fetch(appliance, wish, &own).await))?;

@@ -57,6 +57,17 @@ impl Basis {
         })
     }
 
+    /// How large so many files may be, if there is anything to estimate from.
+    pub fn bytes(self, files: u64) -> Option<u64> {
+        let (known, bytes) = match self {
+            _ if files == 0 => return Some(0),
+            Self::Kept(totals) => (totals.files, totals.bytes),
+            Self::Sample { files: known, bytes } if known == files => return Some(bytes),
+            Self::Sample { files, bytes } => (files, bytes),
+        };
+        Some(bytes.checked_div(known)?.saturating_mul(files))
+    }
+
     /// How many files, and how large they may be.
     pub fn to_fetch(self, files: u64) -> String {
         const UNKNOWN: &str = "the index does not say how large they are";
@@ -90,6 +101,11 @@ mod tests {
             "9000 to fetch, about 9.0 MB (the index does not say how large they are: by the 3 of them that upstream was asked \
              for, 1.0 KB on average)"
         );
+        assert_eq!(
+            [0, 3, 9000].map(|files| sample(3).bytes(files)),
+            [Some(0), Some(3000), Some(9_000_000)]
+        );
+        assert_eq!(Basis::Kept(Totals::default()).bytes(7), None);
         let nothing = Basis::Kept(Totals::default()).to_fetch(7);
         assert!(nothing.ends_with("nothing to estimate from"), "{nothing}");
     }

@@ -12,9 +12,10 @@ use metadata_db::PrefetchFailure;
 use registry::{Checksum, CrateName, CrateVersion};
 use selection::Selected;
 
-use super::Watcher;
+use super::afterwards::Missing;
 use super::plan::size;
 use super::source::Source;
+use super::{TICK, Watcher, over};
 use crate::appliance::{Appliance, StartError};
 use crate::clock::unix_now;
 use crate::control::Reply;
@@ -29,7 +30,6 @@ const NAMED: usize = 1000;
 const RECORDED_WITHIN: Duration = Duration::from_secs(30);
 /// So many of the files that were fetched last are waited for.
 const RECORDS_AWAITED: usize = 10_000;
-const TICK: Duration = Duration::from_millis(500);
 
 /// Work under way.
 pub struct Fetching<'a, W> {
@@ -43,7 +43,8 @@ pub struct Fetching<'a, W> {
     failures: u64,
     on_end: u32,
     failed_before: HashSet<(String, CrateVersion)>,
-    unrecorded: Vec<(CrateName, CrateVersion)>,
+    unrecorded: Vec<(CrateName, CrateVersion, Checksum)>,
+    failed_files: HashSet<(String, CrateVersion)>,
 }
 
 /// How it ended.
@@ -53,6 +54,7 @@ pub struct Fetched {
     took: Duration,
     failed: Vec<String>,
     failures: u64,
+    failed_files: HashSet<(String, CrateVersion)>,
     given_up: Option<String>,
 }
 
@@ -74,6 +76,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
                 .map(|failure| (failure.name.canonical(), failure.version))
                 .collect(),
             unrecorded: Vec::new(),
+            failed_files: HashSet::new(),
         })
     }
 
@@ -115,6 +118,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
             took: self.began.elapsed(),
             failed: self.failed,
             failures: self.failures,
+            failed_files: self.failed_files,
             given_up,
         })
     }
@@ -123,12 +127,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
         if self.on_end >= FAILURES_ON_END {
             return Some(format!("{FAILURES_ON_END} files on end could not be fetched"));
         }
-        if self.appliance.stopping() {
-            return Some("the server is shutting down".to_owned());
-        }
-        self.watcher
-            .is_over()
-            .then(|| "nobody asked any more how it goes".to_owned())
+        over(self.appliance, self.watcher).map(str::to_owned)
     }
 
     fn note(
@@ -137,7 +136,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
         outcome: Result<Checksum, (Option<Checksum>, String)>,
     ) -> Result<(), StartError> {
         match outcome {
-            Ok(_) => {
+            Ok(checksum) => {
                 self.fetched += 1;
                 self.on_end = 0;
                 if self
@@ -151,7 +150,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
                 if self.unrecorded.len() == RECORDS_AWAITED {
                     self.unrecorded.clear();
                 }
-                self.unrecorded.push((file.name, file.version));
+                self.unrecorded.push((file.name, file.version, checksum));
             }
             Err((checksum, why)) => self.note_failure(file, checksum, why)?,
         }
@@ -161,6 +160,7 @@ impl<'a, W: Watcher> Fetching<'a, W> {
     fn note_failure(&mut self, file: Selected, checksum: Option<Checksum>, why: String) -> Result<(), StartError> {
         log::warn!("prefetch: {file}: {why}");
         self.failures += 1;
+        self.failed_files.insert((file.name.canonical(), file.version.clone()));
         self.on_end += 1;
         if self.failed.len() < NAMED {
             self.failed.push(format!("{file}: {why}"));
@@ -200,8 +200,10 @@ impl<'a, W: Watcher> Fetching<'a, W> {
 
     async fn wait_until_recorded(&mut self) -> Result<(), StartError> {
         let end = Instant::now() + RECORDED_WITHIN;
-        while let Some((name, version)) = self.unrecorded.last() {
-            if self.appliance.metadata.kept_file(name, version)?.is_some() || Instant::now() > end {
+        while let Some((name, version, checksum)) = self.unrecorded.last() {
+            let recorded = self.appliance.metadata.kept_file(name, version)?.is_some();
+            // what went again already is never recorded
+            if recorded || self.appliance.cache.kept(checksum)?.is_none() || Instant::now() > end {
                 self.unrecorded.pop();
             } else {
                 self.watcher.say("waiting until all of it is recorded".to_owned());
@@ -233,7 +235,8 @@ async fn fetch(
     match kept.await {
         Ok(Ok(Some(_))) => Ok(checksum),
         Ok(Ok(None)) => Err(failed(
-            "it was fetched but not kept: less than cache.min_free is free, or it is too large".to_owned(),
+            "it was fetched but not kept: less than cache.min_free is free, it is too large, or it went at once to keep cache.max_size"
+                .to_owned(),
         )),
         Ok(Err(error)) => Err(failed(chain(&error))),
         Err(_) => Err(failed("the look at the disk was abandoned".to_owned())),
@@ -241,8 +244,24 @@ async fn fetch(
 }
 
 impl Fetched {
-    /// The end, with what could not be had beside what failed.
-    pub fn reply(self, missing: Vec<String>) -> Reply {
+    /// Whether it ended before its time.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.is_some()
+    }
+
+    /// How many files could not be fetched.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Whether this one could not be fetched.
+    pub fn has_failed(&self, file: &Selected) -> bool {
+        self.failed_files
+            .contains(&(file.name.canonical(), file.version.clone()))
+    }
+
+    /// The end, with what is not here beside what failed.
+    pub fn reply(self, missing: Missing) -> Reply {
         let seconds = self.took.as_secs_f64().max(0.001);
         let mut report = format!(
             "{} crate files fetched, {} in {:.1} s ({}/s)",
@@ -251,13 +270,16 @@ impl Fetched {
             seconds,
             size((self.bytes as f64 / seconds) as u64)
         );
-        let count = self.failures + missing.len() as u64;
-        let named = missing.len() + self.failed.len();
-        for line in missing.iter().chain(&self.failed) {
+        let count = self.failures + missing.named.len() as u64 + missing.unnamed;
+        let named = missing.named.len() + self.failed.len();
+        for line in missing.named.iter().chain(&self.failed) {
             report.push_str(&format!("\n  missing: {line}"));
         }
         if count > named as u64 {
             report.push_str(&format!("\n  and {} more", count - named as u64));
+        }
+        if let Some(warning) = missing.warning {
+            report.push_str(&format!("\n{warning}"));
         }
         let reply = match (self.given_up, count) {
             (Some(why), _) => Reply::failed(format!("it was ended before its time: {why}; run it again to go on")),

@@ -9,7 +9,8 @@ use crate::selected::{Found, Whereabouts};
 /// What was found of what was named.
 #[derive(Debug)]
 pub struct Plan {
-    kept: u64,
+    /// With their checksums.
+    kept: Vec<Selected>,
     kept_bytes: u64,
     wanted: Vec<Selected>,
     /// What cannot be had, one line each.
@@ -20,7 +21,7 @@ impl Plan {
     /// Sorts what was found.
     pub fn of(found: Vec<Found>, problems: Vec<Problem>) -> Self {
         let mut plan = Self {
-            kept: 0,
+            kept: Vec::new(),
             kept_bytes: 0,
             wanted: Vec::new(),
             missing: problems.iter().map(ToString::to_string).collect(),
@@ -31,8 +32,9 @@ impl Plan {
         } in found
         {
             match whereabouts {
-                Whereabouts::Kept { size_bytes, .. } => {
-                    plan.kept += 1;
+                Whereabouts::Kept { checksum, size_bytes } => {
+                    selected.checksum = Some(checksum);
+                    plan.kept.push(selected);
                     plan.kept_bytes += size_bytes;
                 }
                 Whereabouts::NotKept { checksum } => {
@@ -45,24 +47,33 @@ impl Plan {
         plan
     }
 
+    /// How large all of it may be, what is kept and what is to be fetched.
+    pub fn bytes(&self, basis: Basis) -> Option<u64> {
+        let wanted = basis.bytes(self.wanted.len() as u64)?;
+        Some(self.kept_bytes.saturating_add(wanted))
+    }
+
     /// What is about to be done.
-    pub fn announcement(&self, basis: Basis) -> String {
+    pub fn announcement(&self, basis: Basis, warning: Option<String>) -> String {
         let fetched = basis.to_fetch(self.wanted.len() as u64);
-        let all = self.kept as usize + self.wanted.len() + self.missing.len();
+        let all = self.kept.len() + self.wanted.len() + self.missing.len();
         let mut text = format!(
             "{all} crate files: {} kept ({}), {fetched}",
-            self.kept,
+            self.kept.len(),
             size(self.kept_bytes)
         );
         if !self.missing.is_empty() {
             text.push_str(&format!(", {} not to be had", self.missing.len()));
         }
+        if let Some(warning) = warning {
+            text.push_str(&format!("\n{warning}"));
+        }
         text
     }
 
     /// All there is to say when nothing is to be done.
-    pub fn dry_run(self, basis: Basis) -> Reply {
-        let mut report = self.announcement(basis);
+    pub fn dry_run(self, basis: Basis, warning: Option<String>) -> Reply {
+        let mut report = self.announcement(basis, warning);
         for file in &self.wanted {
             report.push_str(&format!("\n  to fetch: {file}"));
         }
@@ -74,6 +85,16 @@ impl Plan {
             missing => Reply::failed(format!("{missing} of what was named cannot be had")),
         };
         reply.with_report(report)
+    }
+
+    /// What is here.
+    pub fn kept(&self) -> &[Selected] {
+        &self.kept
+    }
+
+    /// What is here or to be fetched.
+    pub fn all(&self) -> Vec<Selected> {
+        self.kept.iter().chain(&self.wanted).cloned().collect()
     }
 
     /// What is to be fetched.
@@ -139,11 +160,11 @@ mod tests {
         };
         let plan = Plan::of(all(), Vec::new());
         assert_eq!(
-            plan.announcement(Basis::Kept(totals)),
+            plan.announcement(Basis::Kept(totals), None),
             "4 crate files: 1 kept (2.5 KB), 2 to fetch, about 3.0 MB (the index does not say how large they are: by the 4 kept \
              ones, 1.5 MB on average), 1 not to be had"
         );
-        let reply = plan.dry_run(Basis::Kept(totals));
+        let reply = plan.dry_run(Basis::Kept(totals), None);
         assert!(!reply.ok && reply.report.unwrap().contains("\n  d 1.0.0: removed upstream"));
     }
 }

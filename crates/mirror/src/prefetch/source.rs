@@ -8,6 +8,7 @@ use registry::{Checksum, IndexFile, IndexPath};
 use selection::Selected;
 
 use super::Watcher;
+use super::afterwards::beyond_budget;
 use super::basis::{Basis, SAMPLE};
 use crate::appliance::{Appliance, StartError};
 
@@ -59,9 +60,6 @@ impl Source {
                     crates.len()
                 ));
             }
-            if watcher.is_over() {
-                return Err("it was given up, since nobody asked how it goes".into());
-            }
             let (own, path, known) = (Arc::clone(appliance), path.clone(), Arc::clone(&kept));
             let (files, mut wanted) = tokio::task::spawn_blocking(move || count_in(&own, &path, &known)).await??;
             count.crates += 1;
@@ -100,13 +98,19 @@ impl Count {
     /// For people, with an estimate of bytes.
     pub async fn in_words(&self, appliance: &Appliance) -> Result<String, StartError> {
         let basis = Basis::of(appliance, &self.sample).await?;
-        Ok(format!(
+        let mut words = format!(
             "{} crate files of {} crates: {} kept, {}",
             self.files,
             self.crates,
             self.files - self.to_fetch,
             basis.to_fetch(self.to_fetch)
-        ))
+        );
+        let kept_bytes = appliance.metadata.totals()?.bytes;
+        let bytes = basis.bytes(self.to_fetch).map(|bytes| bytes.saturating_add(kept_bytes));
+        if let Some(warning) = bytes.and_then(|bytes| beyond_budget(appliance, bytes)) {
+            words.push_str(&format!("\n{warning}"));
+        }
+        Ok(words)
     }
 }
 
