@@ -169,15 +169,25 @@ impl MetadataDb {
     }
 
     /// What to give up first: kept files by when they were last used, which is the later of being kept and being served,
-    /// at most `limit` of them. One that was kept at `younger_than_unix` or later is left out.
-    pub fn eviction_candidates(&self, limit: u32, younger_than_unix: i64) -> Result<Vec<KeptRow>, Error> {
+    /// and then by checksum, at most `limit` of those behind `after`. One that was kept at `younger_than_unix` or later is
+    /// left out. Each call looks at all rows, whatever the limit.
+    pub fn eviction_candidates(
+        &self,
+        after: Option<&KeptRow>,
+        limit: u32,
+        younger_than_unix: i64,
+    ) -> Result<Vec<KeptRow>, Error> {
+        let last_used = |row: &KeptRow| row.kept_at.max(row.last_served.unwrap_or(0));
+        let used = after.map_or(i64::MIN, last_used);
+        let checksum = after.map_or(&[][..], |row| row.checksum.as_bytes());
         self.database().read("list what was used least", |snapshot| {
             snapshot
                 .prepare_cached(&format!(
                     "{ROWS} WHERE f.kept_at < ?2
-                     ORDER BY max(f.kept_at, coalesce(s.last_served, 0)), f.id LIMIT ?1"
+                     AND (max(f.kept_at, coalesce(s.last_served, 0)), f.checksum) > (?3, ?4)
+                     ORDER BY max(f.kept_at, coalesce(s.last_served, 0)), f.checksum LIMIT ?1"
                 ))?
-                .query_map((limit, younger_than_unix), row)?
+                .query_map((limit, younger_than_unix, used, checksum), row)?
                 .collect()
         })
     }

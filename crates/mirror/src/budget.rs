@@ -15,8 +15,8 @@ use crate::clock::unix_now;
 use crate::error::chain;
 use crate::recorder::described;
 
-/// Files that are looked at together.
-const BATCH: u32 = 256;
+/// Files that are looked at together. To find the next ones costs as much as to look at all rows, so not too few.
+const BATCH: u32 = 4096;
 /// Fills come in crowds; so long is waited for more of them.
 const GATHER: Duration = Duration::from_secs(1);
 /// A look costs next to nothing as long as nothing has to go.
@@ -151,52 +151,47 @@ pub fn prune(appliance: &Appliance, max_bytes: u64) -> Result<Pruned, StartError
     // upstream may not have them any more, and the operator may want them back
     pinned.extend(appliance.index.irreplaceable()?);
     let goal = max_bytes - max_bytes / 50;
-    let mut stays = 0;
+    let mut last = None;
     while pruned.kept_bytes > goal && !appliance.stopping() {
-        let candidates = candidates(appliance, stays)?;
-        let is_last = candidates.len() < (stays + BATCH) as usize;
-        stays = evict(appliance, &candidates, &pinned, goal, &mut pruned)?;
-        if is_last {
+        let mut candidates = candidates(appliance, last.as_ref())?;
+        evict(appliance, &candidates, &pinned, goal, &mut pruned)?;
+        if candidates.len() < BATCH as usize {
             break;
         }
+        last = candidates.pop();
     }
     appliance.budget.evicted_files.fetch_add(pruned.files, Relaxed);
     appliance.budget.evicted_bytes.fetch_add(pruned.bytes, Relaxed);
     Ok(pruned)
 }
 
-/// The next ones, behind `stays` that were looked at and stay.
-fn candidates(appliance: &Appliance, stays: u32) -> Result<Vec<KeptRow>, metadata_db::Error> {
+/// The next ones behind the last that was looked at.
+fn candidates(appliance: &Appliance, last: Option<&KeptRow>) -> Result<Vec<KeptRow>, metadata_db::Error> {
     let min_age = i64::try_from(appliance.settings.cache.min_age.as_secs()).unwrap_or(i64::MAX);
     // without an age, what was kept in this very second may go too
     let younger_than = unix_now()
         .saturating_sub(min_age)
         .saturating_add(i64::from(min_age == 0));
-    appliance.metadata.eviction_candidates(stays + BATCH, younger_than)
+    appliance.metadata.eviction_candidates(last, BATCH, younger_than)
 }
 
-/// Evicts from `candidates` until `goal` is reached, and says how many of them stay.
+/// Evicts from `candidates` until `goal` is reached.
 fn evict(
     appliance: &Appliance,
     candidates: &[KeptRow],
     pinned: &HashSet<Checksum>,
     goal: u64,
     pruned: &mut Pruned,
-) -> Result<u32, StartError> {
-    let mut stays = 0;
+) -> Result<(), StartError> {
     for row in candidates {
-        if pruned.kept_bytes <= goal {
+        if pruned.kept_bytes <= goal || appliance.stopping() {
             break;
         }
         if pinned.contains(&row.checksum) {
-            stays += 1;
             continue;
         }
         let freed_bytes = match appliance.cache.evict_unused(&row.checksum)? {
-            Eviction::InUse => {
-                stays += 1;
-                continue;
-            }
+            Eviction::InUse => continue,
             Eviction::Freed(bytes) => bytes,
             Eviction::Absent => 0,
         };
@@ -207,7 +202,7 @@ fn evict(
         pruned.bytes += freed_bytes;
         pruned.kept_bytes = appliance.metadata.totals()?.bytes;
     }
-    Ok(stays)
+    Ok(())
 }
 
 /// A fill may have brought the file again, and recorded it, before its old row went.
@@ -224,4 +219,49 @@ fn record_again_if_back(appliance: &Appliance, row: &KeptRow) -> Result<(), Star
         appliance.metadata.record_kept(&file)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use metadata_db::{KeptFile, ManifestState, PinnedFile};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::data_dir::DataDir;
+    use crate::settings::{Environment, Settings};
+
+    fn recorded(at: u32) -> KeptFile {
+        KeptFile {
+            name: format!("krate-{at}").parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            checksum: Checksum::of(&at.to_be_bytes()),
+            size_bytes: 10,
+            kept_at: i64::from(at / 100),
+            manifest: ManifestState::Unparsable("none".to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_looks_at_each_file_once_however_many_are_pinned() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::load(None, Environment::of(&[("MIRROR_UPSTREAM__SPARSE", "")]), &[]).unwrap();
+        let data_dir = DataDir::lock(&dir.path().join("data"), "the test").unwrap();
+        let appliance = Appliance::open(settings, data_dir, mpsc::unbounded_channel().0).unwrap();
+        // the first batch is pinned as a whole, and of the second all but the last few
+        let (pinned, all) = (BATCH * 3 / 2, BATCH * 3 / 2 + 5);
+        let files: Vec<KeptFile> = (0..all).map(recorded).collect();
+        appliance.metadata.record_kept_all(&files).unwrap();
+        let pin = |file: &KeptFile| PinnedFile {
+            name: file.name.clone(),
+            version: file.version.clone(),
+            checksum: file.checksum,
+        };
+        let pins: Vec<PinnedFile> = files.iter().take(pinned as usize).map(pin).collect();
+        appliance.decisions.pin("many", &pins).unwrap();
+
+        let pruned = prune(&appliance, 0).unwrap();
+        assert_eq!(pruned.kept_bytes, u64::from(pinned) * 10);
+        assert!(pruned.is_over());
+        appliance.stop(Duration::ZERO).await;
+    }
 }

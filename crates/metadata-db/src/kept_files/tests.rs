@@ -144,7 +144,7 @@ fn what_was_used_least_goes_first_and_the_young_stay() {
     // a clock that stood wrong does not make a file older than its keeping
     db.add_served(&[served(1, 1000), served(3, 7)]).unwrap();
     let order = |limit, younger| {
-        let rows = db.eviction_candidates(limit, younger).unwrap();
+        let rows = db.eviction_candidates(None, limit, younger).unwrap();
         rows.iter().map(|row| row.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -153,5 +153,37 @@ fn what_was_used_least_goes_first_and_the_young_stay() {
     );
     assert_eq!(order(2, 10_000), ["crate-2", "crate-3"]);
     assert_eq!(order(10, 300), ["crate-2", "crate-1"]);
-    assert_eq!(db.eviction_candidates(1, 10_000).unwrap()[0].size_bytes, 100);
+    assert_eq!(db.eviction_candidates(None, 1, 10_000).unwrap()[0].size_bytes, 100);
+}
+
+#[test]
+fn what_was_used_least_is_gone_through_from_row_to_row() {
+    let (_dir, db) = scratch();
+    let mut files: Vec<_> = (0..7).map(|at| kept(&format!("crate-{at}"), "1.0.0")).collect();
+    // several of one second, as after a prefetch
+    for (file, kept_at) in files.iter_mut().zip([100, 100, 100, 100, 90, 110, 80]) {
+        file.kept_at = kept_at;
+    }
+    db.record_kept_all(&files).unwrap();
+    let served = Served {
+        count: 1,
+        last_unix: 100,
+    };
+    db.add_served(&[(files[6].checksum, served)]).unwrap();
+    let all = db.eviction_candidates(None, 10, 1000).unwrap();
+    assert_eq!(all.len(), files.len());
+    for step in 1..4 {
+        let mut seen: Vec<KeptRow> = Vec::new();
+        loop {
+            let rows = db.eviction_candidates(seen.last(), step, 1000).unwrap();
+            if rows.is_empty() {
+                break;
+            }
+            // what goes meanwhile does not move the rest
+            db.forget_kept(&rows[0].checksum).unwrap();
+            seen.extend(rows);
+        }
+        assert_eq!(seen, all, "in steps of {step}");
+        db.record_kept_all(&files).unwrap();
+    }
 }
