@@ -93,8 +93,19 @@ pub struct Gathered {
     pub files: Vec<Selected>,
     /// What could not be found.
     pub problems: Vec<Problem>,
-    /// Files of lockfiles that nobody could be asked about, and why: they are among the problems.
-    pub unasked: Vec<(Selected, String)>,
+    /// What nobody could be asked about, which is among the problems.
+    pub unasked: Unasked,
+}
+
+/// What the index could not be asked about.
+#[derive(Debug, Default)]
+pub struct Unasked {
+    /// Files of lockfiles, and why.
+    pub locked: Vec<(Selected, String)>,
+    /// What was named by name, without dependencies.
+    pub crates: Vec<CrateSpec>,
+    /// And what was named like that, of which an answer came.
+    pub answered: Vec<CrateSpec>,
 }
 
 /// The crate files that are meant, by name and version, and what could not be found. `how` says whether upstream is asked for
@@ -115,7 +126,7 @@ pub async fn gather(
         name: krate.name.clone(),
         requirement: Requirement::Exactly(krate.version.clone()),
     };
-    let specs = named.crates.into_iter().chain(newest);
+    let specs = named.crates.iter().cloned().chain(newest);
     specs.for_each(|spec| closure.add(spec));
     for krate in &named.locked {
         // a version that is listed here says enough; only for its dependencies, and for what is new, index files are read
@@ -157,7 +168,14 @@ pub async fn gather(
         problem.by.is_none() && named.locked.iter().any(wanted)
     };
     problems.retain(|problem| matches!(problem.trouble, Trouble::NotAsked { .. }) || !is_locked(problem));
-    let unasked = take_unasked(&mut files, &problems);
+    let mut unasked = take_unasked(&mut files, &problems);
+    if named.dependencies.is_none() {
+        let reasons = reasons(&problems);
+        (unasked.crates, unasked.answered) = named.crates.into_iter().partition(|spec| {
+            let wanted = format!("{} {}", spec.name, spec.requirement);
+            reasons.contains_key(wanted.as_str())
+        });
+    }
     Ok(Gathered {
         files,
         problems,
@@ -166,23 +184,26 @@ pub async fn gather(
 }
 
 /// Takes out what is named by a problem already: nobody knows whether the index has such a version.
-fn take_unasked(files: &mut Vec<Selected>, problems: &[Problem]) -> Vec<(Selected, String)> {
-    let reasons: HashMap<&str, &String> = problems
-        .iter()
-        .filter_map(|problem| match &problem.trouble {
-            Trouble::NotAsked { why } if problem.by.is_none() => Some((problem.wanted.as_str(), why)),
-            _ => None,
-        })
-        .collect();
-    let mut unasked = Vec::new();
+fn take_unasked(files: &mut Vec<Selected>, problems: &[Problem]) -> Unasked {
+    let reasons = reasons(problems);
+    let mut unasked = Unasked::default();
     files.retain(|file| match reasons.get(file.to_string().as_str()) {
         Some(why) => {
-            unasked.push((file.clone(), (*why).clone()));
+            unasked.locked.push((file.clone(), (*why).clone()));
             false
         }
         None => true,
     });
     unasked
+}
+
+/// Why nobody could be asked, by what was wanted.
+fn reasons(problems: &[Problem]) -> HashMap<&str, &String> {
+    let reasons = problems.iter().filter_map(|problem| match &problem.trouble {
+        Trouble::NotAsked { why } if problem.by.is_none() => Some((problem.wanted.as_str(), why)),
+        _ => None,
+    });
+    reasons.collect()
 }
 
 fn dependencies(named: &NamedDependencies) -> Result<Dependencies, selection::Error> {
