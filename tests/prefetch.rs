@@ -381,6 +381,28 @@ fn what_is_beyond_the_budget_is_warned_of_and_named_at_the_end() {
 }
 
 #[test]
+fn all_of_upstream_beyond_the_budget_is_counted_at_the_end() {
+    let (upstream, git) = (FakeUpstream::start(), GitUpstream::start());
+    let crates = large(&upstream, &["aa", "bb", "cc", "dd", "ee", "ff"]);
+    git.commit_index(&format!("{}/dl", upstream.base_url()), &crates, 0);
+    let mirror = mirror(&upstream)
+        .upstream_git(&git)
+        .own_port()
+        .env("MIRROR_CACHE__MIN_AGE", "0s")
+        .env("MIRROR_CACHE__MAX_SIZE", "350000")
+        .start();
+    let args = ["prefetch", "--all", "--contact", "admin@office.example"];
+    let (out, err) = failed(&mirror.run(&args));
+    assert!(out.contains("is more than the 350.0 KB of cache.max_size"), "{out}");
+    assert!(out.contains("not kept any more"), "{out}");
+    let gone = crates.len() - mirror.kept_files().len();
+    assert!(
+        gone >= 3 && err.contains(&format!("{gone} crate files are missing")),
+        "{err}"
+    );
+}
+
+#[test]
 fn what_is_found_is_not_the_first_to_go_for_what_is_fetched() {
     let upstream = FakeUpstream::start();
     let crates = large(&upstream, &["aa", "bb", "cc", "dd"]);
@@ -407,7 +429,7 @@ fn what_is_found_is_not_the_first_to_go_for_what_is_fetched() {
 fn unix_now() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
+        .expect("the clock is past 1970")
         .as_secs()
 }
 

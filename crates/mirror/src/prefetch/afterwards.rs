@@ -16,7 +16,7 @@ use crate::selected::{Found, Whereabouts, whereabouts};
 pub struct Missing {
     /// One line each.
     pub named: Vec<String>,
-    /// How many more.
+    /// How many more went to keep the budget.
     pub unnamed: u64,
     /// What is to be said beside that.
     pub warning: Option<String>,

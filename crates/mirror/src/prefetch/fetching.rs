@@ -270,7 +270,7 @@ impl Fetched {
             seconds,
             size((self.bytes as f64 / seconds) as u64)
         );
-        let count = self.failures + missing.named.len() as u64 + missing.unnamed;
+        let count = self.failures + missing.named.len() as u64;
         let named = missing.named.len() + self.failed.len();
         for line in missing.named.iter().chain(&self.failed) {
             report.push_str(&format!("\n  missing: {line}"));
@@ -278,6 +278,13 @@ impl Fetched {
         if count > named as u64 {
             report.push_str(&format!("\n  and {} more", count - named as u64));
         }
+        if missing.unnamed > 0 {
+            let gone = missing.unnamed;
+            report.push_str(&format!(
+                "\n  missing: {gone} that are not kept any more, which went again to keep cache.max_size"
+            ));
+        }
+        let count = count + missing.unnamed;
         if let Some(warning) = missing.warning {
             report.push_str(&format!("\n{warning}"));
         }
