@@ -1,19 +1,20 @@
 //! From what somebody names to crate files of the index, and whether they are here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+mod whereabouts;
 
-use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+
 use futures_util::StreamExt;
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 use index_sync::Ask;
-use metadata_db::DecisionKind;
-use registry::{Checksum, CrateName, IndexFile, IndexPath};
+use registry::{CrateName, IndexPath};
 use selection::{Closure, CrateSpec, Dependencies, Problem, Requirement, Selected, Trouble};
 use serde::{Deserialize, Serialize};
 
 use crate::appliance::{Appliance, StartError};
 use crate::error::chain;
+use whereabouts::listed;
+pub use whereabouts::{Found, Whereabouts, whereabouts};
 
 /// So many requests are under way upstream at once.
 pub const AT_ONCE: usize = 8;
@@ -40,50 +41,6 @@ pub struct NamedDependencies {
     pub dev: bool,
     /// Only what one of these triples may want.
     pub targets: Vec<String>,
-}
-
-/// Whether a crate file is here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whereabouts {
-    /// It is kept.
-    Kept {
-        /// Its checksum.
-        checksum: Checksum,
-        /// Its size.
-        size_bytes: u64,
-    },
-    /// The index lists it; it is not kept.
-    NotKept {
-        /// Its checksum.
-        checksum: Checksum,
-    },
-    /// The lockfile and the index do not agree.
-    OtherChecksum {
-        /// By the lockfile.
-        locked: Checksum,
-        /// By the index.
-        listed: Checksum,
-    },
-    /// Upstream removed the version.
-    Removed,
-    /// The index does not list the version.
-    NotListed,
-    /// The index has no such crate, as far as it is here.
-    NoSuchCrate,
-    /// The index could not be asked.
-    Unknown {
-        /// What happened.
-        why: String,
-    },
-}
-
-/// A crate file that is named, and whether it is here.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// The crate file.
-    pub selected: Selected,
-    /// Where it is.
-    pub whereabouts: Whereabouts,
 }
 
 /// What somebody means.
@@ -135,6 +92,32 @@ pub async fn gather(
             closure.add(exactly(krate));
         }
     }
+    read_wanted(appliance, &mut closure, how, say).await;
+    let (mut files, mut problems) = closure.finish();
+    add_locked(&mut files, &named.locked);
+    // where a locked one is, is told of itself; only that nobody could be asked is not
+    let is_locked = |problem: &Problem| {
+        let wanted = |file: &Selected| problem.wanted == file.to_string();
+        problem.by.is_none() && named.locked.iter().any(wanted)
+    };
+    problems.retain(|problem| matches!(problem.trouble, Trouble::NotAsked { .. }) || !is_locked(problem));
+    let mut unasked = take_unasked(&mut files, &problems);
+    if named.dependencies.is_none() {
+        let reasons = reasons(&problems);
+        (unasked.crates, unasked.answered) = named.crates.into_iter().partition(|spec| {
+            let wanted = format!("{} {}", spec.name, spec.requirement);
+            reasons.contains_key(wanted.as_str())
+        });
+    }
+    Ok(Gathered {
+        files,
+        problems,
+        unasked,
+    })
+}
+
+/// Gives `closure` the index files that it wants.
+async fn read_wanted(appliance: &Appliance, closure: &mut Closure, how: Ask, say: &(dyn Fn(String) + Sync)) {
     let mut running = FuturesUnordered::new();
     let mut waiting = Vec::new();
     let mut read = 0;
@@ -159,28 +142,6 @@ pub async fn gather(
             closure.chosen()
         ));
     }
-    drop(running);
-    let (mut files, mut problems) = closure.finish();
-    add_locked(&mut files, &named.locked);
-    // where a locked one is, is told of itself; only that nobody could be asked is not
-    let is_locked = |problem: &Problem| {
-        let wanted = |file: &Selected| problem.wanted == file.to_string();
-        problem.by.is_none() && named.locked.iter().any(wanted)
-    };
-    problems.retain(|problem| matches!(problem.trouble, Trouble::NotAsked { .. }) || !is_locked(problem));
-    let mut unasked = take_unasked(&mut files, &problems);
-    if named.dependencies.is_none() {
-        let reasons = reasons(&problems);
-        (unasked.crates, unasked.answered) = named.crates.into_iter().partition(|spec| {
-            let wanted = format!("{} {}", spec.name, spec.requirement);
-            reasons.contains_key(wanted.as_str())
-        });
-    }
-    Ok(Gathered {
-        files,
-        problems,
-        unasked,
-    })
 }
 
 /// Takes out what is named by a problem already: nobody knows whether the index has such a version.
@@ -238,78 +199,4 @@ fn add_locked(files: &mut Vec<Selected>, locked: &[Selected]) {
         known.checksum = file.checksum.or(known.checksum);
     }
     files.extend(all.into_values());
-}
-
-/// Where each of them is; nobody upstream is asked. In the order that was given.
-pub async fn whereabouts(appliance: &Arc<Appliance>, files: Vec<Selected>) -> Result<Vec<Found>, StartError> {
-    let removed: HashSet<(IndexPath, String)> = appliance
-        .index
-        .decided()
-        .await?
-        .into_iter()
-        .filter(|(_, row)| row.kind == DecisionKind::Removed)
-        .map(|(path, row)| (path, row.vers))
-        .collect();
-    let looked_up = stream::iter(files).map(async |selected| {
-        let path = IndexPath::of(&selected.name);
-        let whereabouts = match listed(appliance, &path, &selected).await {
-            Ok(checksum) => look(appliance, &selected, checksum).await,
-            Err(Whereabouts::NotListed | Whereabouts::NoSuchCrate)
-                if removed.contains(&(path.clone(), selected.version.to_string())) =>
-            {
-                Whereabouts::Removed
-            }
-            Err(other) => other,
-        };
-        Found { selected, whereabouts }
-    });
-    Ok(looked_up.buffered(AT_ONCE).collect().await)
-}
-
-/// The checksum by the published index.
-async fn listed(appliance: &Appliance, path: &IndexPath, selected: &Selected) -> Result<Checksum, Whereabouts> {
-    let file = appliance.index.file(path, Ask::Never).await;
-    let file: Bytes = match file {
-        Ok(Some(entry)) => entry.bytes.clone(),
-        Ok(None) => return Err(Whereabouts::NoSuchCrate),
-        Err(error) => return Err(Whereabouts::Unknown { why: chain(&error) }),
-    };
-    let lines = IndexFile::parse_readable(&file, path);
-    let line = lines.find(selected.version.as_str());
-    line.map(|line| line.checksum).ok_or(Whereabouts::NotListed)
-}
-
-async fn look(appliance: &Arc<Appliance>, selected: &Selected, listed: Checksum) -> Whereabouts {
-    if let Some(locked) = selected.checksum.filter(|locked| *locked != listed) {
-        return Whereabouts::OtherChecksum { locked, listed };
-    }
-    let own = Arc::clone(appliance);
-    let kept = tokio::task::spawn_blocking(move || own.cache.kept(&listed));
-    match kept.await {
-        Ok(Ok(Some(kept))) => Whereabouts::Kept {
-            checksum: listed,
-            size_bytes: kept.size_bytes,
-        },
-        Ok(Ok(None)) => Whereabouts::NotKept { checksum: listed },
-        Ok(Err(error)) => Whereabouts::Unknown { why: chain(&error) },
-        Err(_) => Whereabouts::Unknown {
-            why: "the look at the disk was abandoned".to_owned(),
-        },
-    }
-}
-
-impl std::fmt::Display for Whereabouts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Kept { .. } => f.write_str("kept"),
-            Self::NotKept { .. } => f.write_str("not kept"),
-            Self::OtherChecksum { locked, listed } => {
-                write!(f, "another checksum: {locked} in the lockfile, {listed} in the index")
-            }
-            Self::Removed => f.write_str("removed upstream"),
-            Self::NotListed => f.write_str("the index does not list this version"),
-            Self::NoSuchCrate => f.write_str("the index has no such crate"),
-            Self::Unknown { why } => f.write_str(why),
-        }
-    }
 }
