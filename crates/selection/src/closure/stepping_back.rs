@@ -1,5 +1,5 @@
-//! What cargo may step back to. It wants one version for all requirements that are compatible: where `a` allows at most
-//! `b 1.4`, and cargo has taken `b 1.9` for somebody else, it may look for an older `a` that takes `b 1.9` as well.
+//! What cargo may step back to. It wants one version for all requirements that are compatible: where `a` does not allow
+//! `b 1.9`, which cargo has taken for somebody else, it may look for an older `a` that does.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -11,6 +11,10 @@ use super::{Chosen, Closure, Dependencies, Features, Need, need_of};
 use crate::index_dependencies::IndexDependencies;
 use crate::versions::{Listed, Versions};
 use crate::{Requirement, Trouble};
+
+/// With more versions than that nothing is stepped back to. Those are crates that have little to do with each other: nobody
+/// locks them together, and to go through all that they dispute would take minutes.
+pub(super) const MOST_CHOSEN: usize = 4096;
 
 /// By what a version was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,9 @@ impl Closure {
     /// Asks for what cargo may step back to with what is chosen so far.
     pub(super) fn step_back(&mut self, options: &Dependencies) {
         self.stepping_back = true;
+        if self.chosen.len() > MOST_CHOSEN {
+            return;
+        }
         let disputed = self.disputed();
         if disputed.is_empty() {
             return;
@@ -101,18 +108,25 @@ impl Closure {
         steps
     }
 
-    /// The chosen versions of a crate that are newer than what the requirement allows, where cargo wants one for both.
+    /// The chosen versions of a crate that the requirement does not allow, where cargo wants one for both.
     fn in_the_way(&self, path: &IndexPath, requirement: &Requirement) -> Vec<&Version> {
-        let Some(own) = self.newest(path, requirement) else {
+        let (Some(own), Requirement::Fitting(req)) = (self.newest(path, requirement), requirement) else {
             return Vec::new();
         };
-        let name = path.crate_name();
-        let behind = Bound::Excluded((name.clone(), own.clone()));
-        let newer = self.chosen.range((behind, Bound::Unbounded)).map(|(key, _)| key);
-        let newer = newer
-            .take_while(|(other, _)| *other == name)
-            .map(|(_, version)| version.semver());
-        newer.filter(|other| is_alike(other, own.semver())).collect()
+        let key = (path.crate_name(), own.clone());
+        let same = |(other, _): &&(CrateName, CrateVersion)| *other == key.0;
+        let behind = (Bound::Excluded(key.clone()), Bound::Unbounded);
+        let newer = self.chosen.range(behind).map(|(key, _)| key).take_while(same);
+        let older = self
+            .chosen
+            .range(..key.clone())
+            .rev()
+            .map(|(key, _)| key)
+            .take_while(same);
+        let others = newer.chain(older).map(|(_, version)| version.semver());
+        others
+            .filter(|other| is_alike(other, own.semver()) && !req.matches(other))
+            .collect()
     }
 
     /// The newest version before `version` that is asked for and can do with `instead`.

@@ -386,6 +386,56 @@ fn what_cargo_steps_back_to_is_chosen_as_well() {
 }
 
 #[test]
+fn who_wants_too_new_a_version_is_stepped_back_from_too() {
+    let crates = [
+        krate("app", "1.0.0").dep("lexical", "1").dep("trace", "0.3").build(),
+        krate("lexical", "1.0.0").dep("cfg", "=0.1.9").build(),
+        krate("trace", "0.3.41").dep("cfg", "0.1").build(),
+        krate("trace", "0.3.46").dep("cfg", "0.1.10").build(),
+        krate("cfg", "0.1.9").build(),
+        krate("cfg", "0.1.10").build(),
+    ];
+    let locked = locked_by_cargo(&crates, "app", "\"1\"");
+    assert_eq!(locked, ["app 1.0.0", "cfg 0.1.9", "lexical 1.0.0", "trace 0.3.41"]);
+    let (files, problems) = Index::of(&crates).close(with_deps(), &["app"]);
+    assert_eq!(problems, [""; 0]);
+    let expected = [
+        "app 1.0.0",
+        "cfg 0.1.10",
+        "cfg 0.1.9",
+        "lexical 1.0.0",
+        "trace 0.3.41",
+        "trace 0.3.46",
+    ];
+    assert_eq!(
+        files.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        BTreeSet::from(expected)
+    );
+}
+
+#[test]
+fn in_a_large_set_nothing_is_stepped_back_to() {
+    let mut index = Index::of(&[
+        krate("app", "1.0.0").dep("array", "1").dep("common", "1").build(),
+        krate("common", "1.0.0").build(),
+        krate("common", "1.1.0").dep("array", "<1.5").build(),
+        krate("array", "1.4.0").build(),
+        krate("array", "1.5.0").build(),
+    ]);
+    let line = krate("many", "1.0.0").build().index_line;
+    let names: Vec<String> = (0..stepping_back::MOST_CHOSEN).map(|at| format!("many{at}")).collect();
+    for name in &names {
+        let line = line.replace("\"many\"", &format!("\"{name}\""));
+        index.0.insert(IndexPath::of(&name.parse().unwrap()), line.into_bytes());
+    }
+    let chosen = |many: &[String]| {
+        let specs: Vec<&str> = many.iter().map(String::as_str).chain(["app"]).collect();
+        index.close(with_deps(), &specs).0.len() - many.len()
+    };
+    assert_eq!((chosen(&names[..10]), chosen(&names)), (5, 4));
+}
+
+#[test]
 fn an_older_version_that_cannot_be_had_is_no_trouble() {
     let crates = [
         krate("app", "1.0.0").dep("array", "1").dep("common", "1").build(),
