@@ -196,6 +196,9 @@ fn rot_that_an_offline_server_found_is_repaired_by_command_or_by_the_next_start(
         "{}",
         said(&found)
     );
+    assert!(mirror.run(&["evict", "large"]).status.success());
+    let well = mirror.run(&["verify"]);
+    assert_eq!(well.status.code(), Some(0), "{}", said(&well));
 }
 
 #[test]
