@@ -200,7 +200,10 @@ fn nobody_gets_a_complete_wrong_body_whatever_upstream_does() {
     let (mut warm_rss, mut printed, mut stalled) = (None, 0, false);
     while soak.counts.asked() < downloads {
         let asked = soak.counts.asked();
-        let mood = if downloads >= LONG && !stalled && asked > downloads / 2 {
+        let mood = if asked == 0 {
+            // an upstream that is away from the start leaves nothing to compare, and is left alone for a while
+            Mood::Calm
+        } else if downloads >= LONG && !stalled && asked > downloads / 2 {
             stalled = true;
             Mood::Stalling
         } else {
