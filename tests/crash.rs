@@ -27,7 +27,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, Fault, GitUpstream, MirrorProcess, Times, eventually};
+use testkit::{
+    BuiltCrate, CrateBuilder, FakeUpstream, Fault, GitUpstream, MirrorProcess, Random, Times, eventually,
+    number_from_environment,
+};
 
 use oracles::{disk_is_sound, no_unfinished_files, there_are_judges};
 
@@ -37,26 +40,6 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 const LONGEST_LOAD: Duration = Duration::from_millis(2_500);
 const CRATES_PER_ROUND: u64 = 40;
 const DEFAULT_ROUNDS: u64 = 10;
-
-struct Random(u64);
-
-impl Random {
-    /// xorshift64: repeatable, which is all that is wanted of it.
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is no setting of the mirror but one of the test"
-)]
-fn number_from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 fn rounds() -> u64 {
     number_from_environment("MIRROR_CRASH_ROUNDS").unwrap_or(DEFAULT_ROUNDS)
@@ -89,7 +72,7 @@ impl Crash {
             upstream,
             git,
             mirror,
-            random: Random(seed | 1),
+            random: Random::new(seed | 1),
             crates: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             slowest_start: Duration::ZERO,
@@ -153,7 +136,7 @@ impl Crash {
             for (number, seed) in seeds.into_iter().enumerate() {
                 let (stop, whole) = (&stop, &whole);
                 scope.spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Random::new(seed);
                     while !stop.load(Relaxed) {
                         let name = &names[random.next(names.len() as u64) as usize];
                         if number % 3 == 0 {

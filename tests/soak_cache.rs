@@ -23,7 +23,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, MirrorProcess, NamedFault, eventually, misnamed, said};
+use testkit::{
+    BuiltCrate, CrateBuilder, FakeUpstream, MirrorProcess, NamedFault, Random, eventually, misnamed,
+    number_from_environment, said,
+};
 
 use clients::{Counts, client, is_whole};
 use weather::{Mood, Weather};
@@ -41,31 +44,6 @@ const MOST_RSS_BYTES: u64 = 160 << 20;
 const MAY_GROW_BYTES: u64 = 24 << 20;
 /// A shorter run tells nothing of growth, and has no time for faults that take half a minute.
 const LONG: u64 = 20_000;
-
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    /// xorshift64: repeatable, which is all that is wanted of it.
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-
-    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.next(list.len() as u64) as usize]
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is no setting of the mirror but one of the test"
-)]
-fn number_from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 struct Soak {
     upstream: FakeUpstream,
@@ -108,7 +86,7 @@ impl Soak {
             weather,
             mirror,
             crates,
-            random: Random(seed | 1),
+            random: Random::new(seed | 1),
             counts: Counts::default(),
             rotten: 0,
         }
@@ -126,7 +104,7 @@ impl Soak {
         let (mirror, crates, counts) = (&self.mirror, &self.crates, &self.counts);
         thread::scope(|scope| {
             for seed in seeds {
-                scope.spawn(move || client(mirror, crates, counts, Random(seed), each));
+                scope.spawn(move || client(mirror, crates, counts, Random::new(seed), each));
             }
         });
         if mood == Mood::Down {

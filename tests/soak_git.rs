@@ -24,7 +24,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::SystemTime;
 
-use testkit::{MirrorProcess, said};
+use testkit::{MirrorProcess, number_from_environment, said};
 
 use clients::{CLIENTS, Clients};
 use disk::{Disk, blobs};
@@ -47,14 +47,6 @@ const LONG: u64 = 400;
 const HEAVY_EVERY: u64 = 100;
 const HEAVY_AT: u64 = 12;
 const HEAVY_LIMIT: u64 = 12;
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is no setting of the mirror but one of the test"
-)]
-fn number_from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 struct Soak {
     walk: Walk,

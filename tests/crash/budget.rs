@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, MirrorProcess, eventually, said};
+use testkit::{BuiltCrate, CrateBuilder, FakeUpstream, MirrorProcess, Random, eventually, said};
 
 use crate::oracles::{disk_is_sound, no_unfinished_files, there_are_judges};
-use crate::{LONGEST_LOAD, Random, download, found, path, rounds};
+use crate::{LONGEST_LOAD, download, found, path, rounds};
 
 /// A round brings four times as much.
 const BUDGET_BYTES: u64 = 1 << 20;
@@ -37,7 +37,7 @@ impl Squeezed {
         Self {
             upstream,
             mirror,
-            random: Random(7),
+            random: Random::new(7),
             crates: BTreeMap::new(),
             pinned: Vec::new(),
         }
@@ -59,7 +59,7 @@ impl Squeezed {
         let pinned = thread::scope(|scope| {
             for seed in seeds {
                 scope.spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Random::new(seed);
                     while !over.load(Relaxed) {
                         download(mirror, &crates[&names[random.next(CRATES_PER_ROUND) as usize]]);
                     }

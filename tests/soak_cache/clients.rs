@@ -3,9 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use testkit::{BuiltCrate, MirrorProcess, Reply};
-
-use crate::Random;
+use testkit::{BuiltCrate, MirrorProcess, Random, Reply};
 
 /// What came of all downloads. Wrong ones are not counted: the first one ends the test.
 #[derive(Debug, Default)]

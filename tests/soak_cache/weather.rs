@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use testkit::{Effect, FakeUpstream, Fault, NamedFault};
-
-use crate::Random;
+use testkit::{Effect, FakeUpstream, Fault, NamedFault, Random};
 
 /// What an upstream is like for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +52,7 @@ impl Weather {
         let (stalls, faults) = NamedFault::all().into_iter().partition(is_stall);
         let sky = Sky {
             mood: Mood::Calm,
-            random: Random(seed.rotate_left(17) | 1),
+            random: Random::new(seed.rotate_left(17) | 1),
             faults,
             stalls,
             played: BTreeMap::new(),

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use testkit::{git, git_ok, said};
+use testkit::{Random, git, git_ok, said};
 
 use crate::disk::{Disk, connected, whole};
-use crate::walk::Random;
 
 pub const CLIENTS: u64 = 6;
 const BRANCH: &str = "refs/heads/master";

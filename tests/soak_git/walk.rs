@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use testkit::GitUpstream;
+use testkit::{GitUpstream, Random};
 
 /// Crates at the start; the walk goes on from there.
 const CRATES: u64 = 300;
@@ -13,27 +13,15 @@ const HEAVY_LINE_BYTES: usize = 64 << 10;
 /// So many of it in a round: each weighs in the history, and only the last in the index.
 const HEAVY_COMMITS: u64 = 3;
 
-pub struct Random(pub u64);
-
-impl Random {
-    /// xorshift64: repeatable, which is all that is wanted of it.
-    pub fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
+/// Six bits a byte: deflate takes a quarter off and no more.
+fn text(random: &mut Random, size_bytes: usize) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::with_capacity(size_bytes + 10);
+    while text.len() < size_bytes {
+        let bits = random.next(u64::MAX);
+        text.extend((0..10).map(|sixth| char::from(ALPHABET[(bits >> (6 * sixth)) as usize & 63])));
     }
-
-    /// Six bits a byte: deflate takes a quarter off and no more.
-    fn text(&mut self, size_bytes: usize) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut text = String::with_capacity(size_bytes + 10);
-        while text.len() < size_bytes {
-            let bits = self.next(u64::MAX);
-            text.extend((0..10).map(|sixth| char::from(ALPHABET[(bits >> (6 * sixth)) as usize & 63])));
-        }
-        text
-    }
+    text
 }
 
 /// One version of upstream's index.
@@ -59,7 +47,7 @@ impl Walk {
     pub fn new(seed: u64) -> Self {
         let mut walk = Self {
             upstream: GitUpstream::start(),
-            random: Random(seed | 1),
+            random: Random::new(seed | 1),
             heavy: false,
             crates: BTreeMap::new(),
             removed: BTreeSet::new(),
@@ -79,7 +67,7 @@ impl Walk {
         }
         for _ in 0..if self.heavy { HEAVY_COMMITS } else { 0 } {
             // deflate looks back half a line at most: repeating, it weighs as much as if it was all new
-            let text = self.random.text(HEAVY_LINE_BYTES);
+            let text = text(&mut self.random, HEAVY_LINE_BYTES);
             let lines: String = (0..HEAVY_LINES).map(|number| self.heavy_line(number, &text)).collect();
             self.commit(&BTreeSet::new(), &[(&path_of(HEAVY), &lines)]);
         }

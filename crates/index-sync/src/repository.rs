@@ -22,6 +22,7 @@ use crate::durable::replace_file;
 use crate::pack_log_writer::PackLogKeeper;
 use crate::published::{commit, entries, open_git, tip_at};
 use crate::upstream_git::remove_fetch_dir;
+use crate::upstream_sparse::with_sources;
 use crate::{CommitId, Error, PublishedTree, Tip, TreeFile};
 use edited::edited;
 pub(crate) use layout::{BRANCH, pack_path};
@@ -230,7 +231,7 @@ fn load(dir: &Path, published: &PublishedTree, slots: u16) -> Result<(Storage, R
     let damaged = |error: Error| match error {
         Error::MissingObject { .. } | Error::Git { .. } => Error::Damaged {
             path: dir.to_owned(),
-            why: format!("what is published cannot be read: {}", with_causes(&error)),
+            why: format!("what is published cannot be read: {}", with_sources(&error)),
         },
         error => error,
     };
@@ -246,11 +247,6 @@ fn load(dir: &Path, published: &PublishedTree, slots: u16) -> Result<(Storage, R
     }
     published.set_tip(tip);
     Ok((storage, retired))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn published_commit(git: &gix::Repository, dir: &Path) -> Result<Option<CommitId>, Error> {
