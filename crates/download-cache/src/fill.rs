@@ -1,6 +1,6 @@
 //! Fetching one file: attempts, the check, and keeping it.
 
-use std::{sync::OnceLock, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use registry::Checksum;
@@ -33,17 +33,16 @@ async fn fill(running: &Running, url: &UpstreamUrl) -> Result<Filled, Error> {
     let _slot = slot.map_err(|_| Error::Busy {
         fills: *cache.running.borrow(),
     })?;
-    let temp = OnceLock::new();
-    let transfer = Transfer {
+    let mut transfer = Transfer {
         running,
         url,
-        temp: &temp,
+        temp: None,
         deadline,
     };
     let transferred = timeout_at(deadline.into(), transfer.attempts()).await;
     let late = |_| Error::Deadline { url: shown(url), limit };
     let size_bytes = transferred.map_err(late)??;
-    let temp = temp.into_inner().expect("the bytes were written to it");
+    let temp = transfer.temp.expect("the bytes were written to it");
     Ok(keep(running, temp, size_bytes).await)
 }
 
@@ -76,14 +75,14 @@ async fn keep(running: &Running, temp: TempFile, size_bytes: u64) -> Filled {
 struct Transfer<'a> {
     running: &'a Running,
     url: &'a UpstreamUrl,
-    /// Made once upstream has said how large the file is.
-    temp: &'a OnceLock<TempFile>,
+    /// Made once upstream has said how large the file is, on disk, or in memory if the disk has no place for it.
+    temp: Option<TempFile>,
     deadline: Instant,
 }
 
 impl Transfer<'_> {
     /// Asks until it goes well or there is no sense in it, and gives the size of the checked file.
-    async fn attempts(&self) -> Result<u64, Error> {
+    async fn attempts(&mut self) -> Result<u64, Error> {
         let cache = &self.running.cache;
         let mut past = Past::default();
         loop {
@@ -106,7 +105,7 @@ impl Transfer<'_> {
         }
     }
 
-    async fn attempt(&self, again: bool) -> Result<u64, Error> {
+    async fn attempt(&mut self, again: bool) -> Result<u64, Error> {
         let request = Request {
             deadline: Some(self.deadline),
             fresh_connection: again,
@@ -116,19 +115,19 @@ impl Transfer<'_> {
         let mut response = response.map_err(|error| Error::upstream(self.url, error))?;
         self.check_head(&response)?;
         // before anybody is told of a body: without a place for it, it is a plain error
-        self.temp(response.content_length)?;
+        self.make_temp(response.content_length)?;
         let total = self.announce(response.content_length)?;
         let mut body = Incoming::new(self, total)?;
-        let mut rate = Rate::new(&self.running.cache.config);
+        let mut rate = Rate::new(&body.transfer.running.cache.config);
         let mut asked = Instant::now();
         while let Some(bytes) = body.next(&mut response.body).await {
-            let bytes = bytes.map_err(|error| Error::upstream(self.url, error))?;
+            let bytes = bytes.map_err(|error| Error::upstream(body.transfer.url, error))?;
             let pace = rate.add(bytes.len() as u64, asked.elapsed());
             body.take(&bytes)?;
             if let Err(slow) = pace
                 && !body.is_whole()
             {
-                return Err(self.too_slow(slow));
+                return Err(body.transfer.too_slow(slow));
             }
             asked = Instant::now();
         }
@@ -142,18 +141,27 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// The file of this fill; made at its first attempt, on disk, or in memory if the disk has no place for it.
-    fn temp(&self, total: Option<u64>) -> Result<&TempFile, Error> {
-        if let Some(temp) = self.temp.get() {
-            return Ok(temp);
+    /// The file of this fill is made at its first attempt.
+    fn make_temp(&mut self, total: Option<u64>) -> Result<(), Error> {
+        if self.temp.is_none() {
+            let made = self.new_temp(total)?;
+            self.write_to(made);
         }
-        let made = self.make_temp(total)?;
-        let set = self.running.fill.file.set(made.file.clone());
-        set.expect("a fill has one file, made here");
-        Ok(self.temp.get_or_init(|| made))
+        Ok(())
     }
 
-    fn make_temp(&self, total: Option<u64>) -> Result<TempFile, Error> {
+    /// What comes is written to this file from now on, and waiters read it.
+    fn write_to(&mut self, temp: TempFile) {
+        self.running.fill.set_file(temp.file.clone());
+        self.temp = Some(temp);
+    }
+
+    fn temp(&self) -> &TempFile {
+        let temp = self.temp.as_ref();
+        temp.expect("it is made before the body is read")
+    }
+
+    fn new_temp(&self, total: Option<u64>) -> Result<TempFile, Error> {
         let cache = &self.running.cache;
         let on_disk = match total {
             Some(size_bytes) if size_bytes > cache.free_bytes() => Err(Error::NoSpace {
@@ -162,9 +170,32 @@ impl Transfer<'_> {
             _ => TempFile::create(&cache.temp, &self.running.fill.wanted.checksum),
         };
         on_disk.or_else(|error| {
-            let in_memory = total.and_then(|size_bytes| TempFile::in_memory(&cache.temp, size_bytes));
+            let in_memory = TempFile::in_memory(&cache.temp, total);
             in_memory.ok_or(error)
         })
+    }
+
+    /// Does `work` with the file of this fill. If the disk has filled up, the fill goes on in memory with the first `held_bytes`,
+    /// which waiters may have had, and `work` is done there.
+    fn or_in_memory(
+        &mut self,
+        held_bytes: u64,
+        total: Option<u64>,
+        work: impl Fn(&TempFile) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let full = match work(self.temp()) {
+            Err(full @ Error::NoSpace { .. }) => full,
+            done => return done,
+        };
+        let Some(in_memory) = self.temp().moved_to_memory(held_bytes, total) else {
+            return Err(full);
+        };
+        log::info!(
+            "{}: the disk is full, it is passed on through memory",
+            self.running.fill.wanted
+        );
+        self.write_to(in_memory);
+        work(self.temp())
     }
 
     /// Tells the waiters the length; if they have been told before, that one stays in force.
@@ -203,9 +234,8 @@ impl Transfer<'_> {
 }
 
 /// The body of one attempt.
-struct Incoming<'a> {
-    transfer: &'a Transfer<'a>,
-    temp: &'a TempFile,
+struct Incoming<'a, 'fill> {
+    transfer: &'a mut Transfer<'fill>,
     hash: Sha256,
     written: u64,
     total: Option<u64>,
@@ -215,14 +245,12 @@ struct Incoming<'a> {
     told_at: Instant,
 }
 
-impl<'a> Incoming<'a> {
-    fn new(transfer: &'a Transfer<'a>, total: Option<u64>) -> Result<Self, Error> {
+impl<'a, 'fill> Incoming<'a, 'fill> {
+    fn new(transfer: &'a mut Transfer<'fill>, total: Option<u64>) -> Result<Self, Error> {
         let given = transfer.released();
-        let temp = transfer.temp(total)?;
-        temp.cut_to(given)?;
+        transfer.or_in_memory(given, total, |temp| temp.cut_to(given))?;
         Ok(Self {
             transfer,
-            temp,
             hash: Sha256::new(),
             written: 0,
             total,
@@ -251,10 +279,13 @@ impl<'a> Incoming<'a> {
         self.hash.update(bytes);
         let given = self.given.saturating_sub(self.written).min(bytes.len() as u64);
         let (again, new) = bytes.split_at(given as usize);
-        if !self.temp.holds_at(again, self.written)? {
+        if !self.transfer.temp().holds_at(again, self.written)? {
             return Err(self.transfer.changed());
         }
-        self.temp.write_at(new, self.written + given)?;
+        let position = self.written + given;
+        let write = |temp: &TempFile| temp.write_at(new, position);
+        self.transfer
+            .or_in_memory(position.max(self.given), self.total, write)?;
         self.written += bytes.len() as u64;
         self.release();
         Ok(())

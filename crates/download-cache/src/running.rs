@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,8 @@ pub(crate) struct Fill {
     pub wanted: Wanted,
     /// For whom it was begun.
     pub client: Option<IpAddr>,
-    pub file: OnceLock<Arc<DiskFile>>,
+    /// Where its bytes are: this changes when the disk has no more place for them.
+    file: Mutex<Option<Arc<DiskFile>>>,
     progress: watch::Receiver<Progress>,
 }
 
@@ -34,7 +35,7 @@ impl Fill {
         let fill = Self {
             wanted,
             client,
-            file: OnceLock::new(),
+            file: Mutex::default(),
             progress,
         };
         (Arc::new(fill), sender)
@@ -42,6 +43,16 @@ impl Fill {
 
     pub(crate) fn waiter(self: &Arc<Self>) -> Waiter {
         Waiter::new(self.clone(), self.progress.clone())
+    }
+
+    /// The file with all that was released; `None` before the first byte has come.
+    pub(crate) fn file(&self) -> Option<Arc<DiskFile>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on waiters read this file, which has all that was released.
+    pub(crate) fn set_file(&self, file: Arc<DiskFile>) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     }
 }
 

@@ -96,6 +96,8 @@ pub(crate) struct TempFile {
     pub path: PathBuf,
     pub file: Arc<DiskFile>,
     directory: Arc<TempDirectory>,
+    /// It may have no more bytes than these.
+    limit_bytes: u64,
     /// Whether the name in `tmp/` is ours to remove.
     is_named: bool,
 }
@@ -112,6 +114,7 @@ impl TempFile {
                         path,
                         file: Arc::new(file),
                         directory: directory.clone(),
+                        limit_bytes: u64::MAX,
                         is_named: true,
                     });
                 }
@@ -121,9 +124,10 @@ impl TempFile {
         }
     }
 
-    /// A file of this size that is passed on and cannot be kept, for a disk that has no place for it; `None` if it is too large for
-    /// that, or too many others are under way.
-    pub(crate) fn in_memory(directory: &Arc<TempDirectory>, size_bytes: u64) -> Option<Self> {
+    /// A file of at most this size that is passed on and cannot be kept, for a disk that has no place for it; `None` if it is too
+    /// large for that, or too many others are under way. One of unknown size may become as large as any in memory.
+    pub(crate) fn in_memory(directory: &Arc<TempDirectory>, size_bytes: Option<u64>) -> Option<Self> {
+        let size_bytes = size_bytes.unwrap_or(u64::from(LARGEST_IN_MEMORY_KIB) << 10);
         let kib = u32::try_from(size_bytes.div_ceil(1024)).ok()?;
         if kib > LARGEST_IN_MEMORY_KIB {
             return None;
@@ -134,11 +138,32 @@ impl TempFile {
             path: PathBuf::from("memory"),
             file: Arc::new(file),
             directory: directory.clone(),
+            limit_bytes: size_bytes,
             is_named: false,
         })
     }
 
+    /// A copy of the first bytes, in memory, for the rest to follow: for a disk that filled up meanwhile. `None` as for
+    /// [`TempFile::in_memory`], or if they cannot be read.
+    pub(crate) fn moved_to_memory(&self, held_bytes: u64, size_bytes: Option<u64>) -> Option<Self> {
+        if self.file.is_nameless() {
+            return None;
+        }
+        let moved = Self::in_memory(&self.directory, size_bytes)?;
+        let mut position = 0;
+        while position < held_bytes {
+            let len = (held_bytes - position).min(STEP_BYTES as u64);
+            let piece = self.file.read_at(position, len as usize).ok()?;
+            moved.write_at(&piece, position).ok()?;
+            position += len;
+        }
+        Some(moved)
+    }
+
     pub(crate) fn write_at(&self, bytes: &[u8], position: u64) -> Result<(), Error> {
+        if position + bytes.len() as u64 > self.limit_bytes {
+            return Err(Error::NoSpace { needed_bytes: None });
+        }
         let written = self.file.write_at(bytes, position);
         written.map_err(|error| Error::disk("write", &self.path, error))
     }
@@ -235,7 +260,7 @@ mod tests {
     fn files_in_memory_are_bounded_as_long_as_anybody_reads_them() {
         let directory = tempfile::tempdir().unwrap();
         let temp_directory = opened(directory.path());
-        let in_memory = |kib: u64| TempFile::in_memory(&temp_directory, kib << 10);
+        let in_memory = |kib: u64| TempFile::in_memory(&temp_directory, Some(kib << 10));
         assert!(in_memory(u64::from(LARGEST_IN_MEMORY_KIB) + 1).is_none());
         let all: Vec<_> = (0..4).map(|_| in_memory(8 << 10).unwrap()).collect();
         assert!(in_memory(1).is_none(), "they take all there is");
@@ -251,6 +276,27 @@ mod tests {
         let nameless = in_memory(8 << 10).unwrap();
         let refused = nameless.rename(&directory.path().join("x"));
         assert!(matches!(refused, Err(Error::NoSpace { .. })));
+        assert_eq!(files(directory.path()), 0);
+    }
+
+    #[test]
+    fn what_was_written_moves_to_memory_and_the_rest_stays_within_its_share() {
+        let directory = tempfile::tempdir().unwrap();
+        let temp = TempFile::create(&opened(directory.path()), &Checksum::of(b"x")).unwrap();
+        let bytes: Vec<u8> = (0..2 * STEP_BYTES + 7).map(|i| (i % 251) as u8).collect();
+        temp.write_at(&bytes, 0).unwrap();
+        let (held, size) = (bytes.len() as u64 - 3, bytes.len() as u64 + 5);
+        let moved = temp.moved_to_memory(held, Some(size)).unwrap();
+        assert!(moved.holds_at(&bytes[..held as usize], 0).unwrap());
+        assert!(moved.holds_at(&bytes, 0).is_err(), "more than was asked for");
+        moved.write_at(b"12345678", held).unwrap();
+        assert!(moved.write_at(b"9", size).is_err(), "more than its share");
+        assert!(moved.moved_to_memory(held, Some(size)).is_none(), "it is there");
+        assert!(temp.moved_to_memory(held, Some((8 << 20) + 1)).is_none(), "too large");
+        let unknown = temp.moved_to_memory(held, None).unwrap();
+        unknown.write_at(b"1", (8 << 20) - 1).unwrap();
+        assert!(unknown.write_at(b"1", 8 << 20).is_err());
+        drop(temp);
         assert_eq!(files(directory.path()), 0);
     }
 

@@ -87,8 +87,7 @@ impl Waiter {
     fn read(&self, end: u64) -> Result<Bytes, Error> {
         let file = self
             .fill
-            .file
-            .get()
+            .file()
             .expect("bytes are released after they were written to it");
         let len = (end - self.position).min(PIECE_BYTES) as usize;
         file.read_at(self.position, len)

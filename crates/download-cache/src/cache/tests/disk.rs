@@ -1,6 +1,8 @@
 //! What is on disk, and disks that are full or broken.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::io::Errno;
 
 use super::*;
 
@@ -79,6 +81,104 @@ async fn with_little_space_files_are_passed_on_and_not_kept() {
     );
     assert!(error.is_local() && error.is_temporary());
     assert_eq!(fixture.unfinished(), 0);
+}
+
+/// Takes no more bytes while it is full; memory does.
+#[derive(Clone, Default)]
+struct FillingDisk {
+    is_full: Arc<AtomicBool>,
+    goes_to_memory: Arc<AtomicBool>,
+}
+
+impl FillingDisk {
+    fn fixture(&self) -> Fixture {
+        let disk = self.clone();
+        Fixture::with(|config, _| config.fault_hook = Some(Arc::new(move |operation| disk.before(operation))))
+    }
+
+    fn fill(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+        self.goes_to_memory.store(false, Ordering::Relaxed);
+    }
+
+    fn before(&self, operation: &str) -> std::io::Result<()> {
+        match operation {
+            "create in memory" => self.goes_to_memory.store(true, Ordering::Relaxed),
+            "write" if self.is_full.load(Ordering::Relaxed) && !self.went_to_memory() => {
+                return Err(Errno::NOSPC.into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn went_to_memory(&self) -> bool {
+        self.goes_to_memory.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_in_the_middle_costs_no_client() {
+    let disk = FillingDisk::default();
+    let fixture = disk.fixture();
+    let (bytes, wanted) = fixture.file(3 << 20);
+    let gate = fixture.upstream.hold_after(PATH, 1 << 20);
+    let later = fixture.waiter(&wanted).await;
+    let mut quick = fixture.waiter(&wanted).await;
+    let mut had = soon(quick.next()).await.unwrap().unwrap().to_vec();
+    assert_eq!(fixture.unfinished(), 1);
+    disk.fill(true);
+    gate.open();
+    had.extend(read(quick).await.unwrap());
+    assert!(had == bytes && read(later).await.unwrap() == bytes);
+    assert!(disk.went_to_memory());
+    assert!(fixture.cache.kept(&wanted.checksum).unwrap().is_none());
+    assert_eq!(fixture.unfinished(), 0);
+    let stats = fixture.cache.stats();
+    assert_eq!((stats.fills_ok, stats.fills_not_kept, stats.fills_failed), (1, 1, 0));
+    assert_eq!(fixture.requests(), 1);
+    fixture.nothing_told();
+
+    // It heals when there is space again.
+    disk.fill(false);
+    assert!(fixture.fill(&wanted).await.unwrap() == bytes);
+    assert!(whole(&fixture.cache.kept(&wanted.checksum).unwrap().unwrap()) == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_goes_on_in_memory_over_attempts_and_without_a_length() {
+    for trouble in [Fault::CutAfter(2 << 20), Fault::Chunked, Fault::ChunkedCut] {
+        let disk = FillingDisk::default();
+        let fixture = disk.fixture();
+        let (bytes, wanted) = fixture.file(3 << 20);
+        let name = format!("{trouble:?}");
+        disk.fill(true);
+        fixture.upstream.fault(PATH, trouble, Times::Once);
+        let filled = fixture.fill(&wanted).await;
+        assert!(filled.is_ok_and(|filled| filled == bytes), "{name}");
+        assert!(disk.went_to_memory(), "{name}");
+        assert_eq!(fixture.unfinished(), 0, "{name}");
+        assert!(fixture.cache.kept(&wanted.checksum).unwrap().is_none(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_for_memory_is_refused_by_a_disk_that_fills_up() {
+    for trouble in [None, Some(Fault::Chunked)] {
+        let disk = FillingDisk::default();
+        let fixture = disk.fixture();
+        let (bytes, wanted) = fixture.file((8 << 20) + 1);
+        if let Some(trouble) = trouble {
+            fixture.upstream.fault(PATH, trouble, Times::Always);
+        }
+        disk.fill(true);
+        let cut = fixture.fill(&wanted).await.unwrap_err();
+        assert!(matches!(cut.error, Error::NoSpace { .. }), "{:?}", cut.error);
+        assert!(cut.error.is_local() && cut.error.is_temporary());
+        assert!(cut.bytes.len() < bytes.len() && bytes.starts_with(&cut.bytes));
+        assert_eq!((fixture.unfinished(), fixture.requests()), (0, 1));
+        fixture.nothing_told();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
