@@ -241,4 +241,4 @@ fn delete_row(transaction: &Transaction<'_>, path: &IndexPath, vers: &str) -> ru
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

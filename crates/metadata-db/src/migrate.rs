@@ -101,6 +101,9 @@ pub(crate) const MIRROR: &[&str] = &[
 ];
 
 /// The layouts of `decisions.db`, oldest first.
+///
+/// In `import_files` the site 0 stands for loose files, which came from no site. In `wanted` an empty version stands for an
+/// index file.
 pub(crate) const DECISIONS: &[&str] = &[
     "
     CREATE TABLE decisions (
@@ -132,6 +135,88 @@ pub(crate) const DECISIONS: &[&str] = &[
         PRIMARY KEY (pin_id, name, version)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX pinned_files_by_checksum ON pinned_files (checksum);
+",
+    "
+    CREATE TABLE own_site (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        site TEXT NOT NULL,
+        last_serial INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE exports (
+        id INTEGER PRIMARY KEY,
+        bundle TEXT NOT NULL UNIQUE,
+        serial INTEGER NOT NULL UNIQUE,
+        parent INTEGER REFERENCES exports (id),
+        created_at INTEGER NOT NULL,
+        finished_at INTEGER,
+        scope TEXT CHECK (scope IN ('full', 'selected')),
+        tree TEXT,
+        crate_files INTEGER NOT NULL,
+        crate_bytes INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE export_files (
+        export_id INTEGER NOT NULL REFERENCES exports (id) ON DELETE CASCADE,
+        checksum BLOB NOT NULL CHECK (length(checksum) = 32),
+        PRIMARY KEY (export_id, checksum)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE imports (
+        id INTEGER PRIMARY KEY,
+        logged_at INTEGER NOT NULL,
+        bundle TEXT,
+        site TEXT,
+        serial INTEGER,
+        part INTEGER,
+        parts INTEGER,
+        key_id TEXT,
+        who TEXT NOT NULL,
+        result TEXT NOT NULL CHECK (result IN ('imported', 'part', 'refused', 'unchanged', 'files')),
+        why TEXT,
+        crate_files INTEGER NOT NULL,
+        crate_bytes INTEGER NOT NULL,
+        new_versions INTEGER NOT NULL,
+        yanked INTEGER NOT NULL,
+        removed INTEGER NOT NULL,
+        changed INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX imports_by_bundle ON imports (bundle, result);
+    CREATE TRIGGER imports_stay_as_they_are BEFORE UPDATE ON imports BEGIN
+        SELECT raise(ABORT, 'the import log is only added to');
+    END;
+    CREATE TRIGGER imports_stay BEFORE DELETE ON imports BEGIN
+        SELECT raise(ABORT, 'the import log is only added to');
+    END;
+    CREATE TABLE sites (
+        id INTEGER PRIMARY KEY,
+        site TEXT NOT NULL UNIQUE,
+        last_bundle TEXT NOT NULL,
+        last_serial INTEGER NOT NULL,
+        imported_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE import_files (
+        site_id INTEGER NOT NULL,
+        checksum BLOB NOT NULL CHECK (length(checksum) = 32),
+        PRIMARY KEY (site_id, checksum)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX import_files_by_checksum ON import_files (checksum);
+    CREATE TABLE site_decisions (
+        site_id INTEGER NOT NULL REFERENCES sites (id) ON DELETE CASCADE,
+        path TEXT NOT NULL,
+        vers TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('removed', 'held-checksum', 'held-removal', 'kept', 'accepted')),
+        whole_crate INTEGER NOT NULL CHECK (whole_crate IN (0, 1)),
+        decided_at INTEGER NOT NULL,
+        checksum BLOB CHECK (length(checksum) = 32),
+        new_checksum BLOB CHECK (length(new_checksum) = 32),
+        PRIMARY KEY (path, vers, site_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE wanted (
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (name, version)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 
@@ -199,6 +284,37 @@ mod tests {
             .unwrap();
         assert_eq!(tables, 0);
     }
+
+    #[test]
+    fn decisions_and_pins_of_an_older_layout_stay() {
+        for older in 1..DECISIONS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            migrate(&mut connection, &DECISIONS[..older]).unwrap();
+            connection
+                .execute_batch(
+                    "INSERT INTO decisions (path, vers, kind, whole_crate, checksum, decided_at, line)
+                     VALUES ('1/a', '1.0.0', 'kept', 0, zeroblob(32), 7, x'6c');",
+                )
+                .unwrap();
+            if older >= 2 {
+                connection
+                    .execute_batch(
+                        "INSERT INTO pins (id, name, pinned_at) VALUES (1, 'office', 5);
+                         INSERT INTO pinned_files VALUES (1, 'a', '1.0.0', zeroblob(32));",
+                    )
+                    .unwrap();
+            }
+            migrate(&mut connection, DECISIONS).unwrap();
+            let count = |table: &str| -> i64 {
+                connection
+                    .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+                    .unwrap()
+            };
+            assert_eq!((count("decisions"), count("imports"), count("wanted")), (1, 0, 0));
+            assert_eq!(count("pinned_files"), i64::from(older >= 2));
+        }
+    }
+
     #[test]
     fn a_database_of_the_first_layout_keeps_what_it_has() {
         let mut connection = Connection::open_in_memory().unwrap();

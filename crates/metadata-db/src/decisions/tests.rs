@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn scratch() -> (TempDir, DecisionsDb) {
+pub(crate) fn scratch() -> (TempDir, DecisionsDb) {
     let dir = tempfile::tempdir().unwrap();
     let db = DecisionsDb::open(&dir.path().join("decisions.db")).unwrap();
     (dir, db)
