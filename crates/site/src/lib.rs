@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod air_gap;
 mod assets;
 mod chrome;
 mod escape;
@@ -18,6 +19,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 
+pub use air_gap::{ImportLine, ImportLineBundle, ImportsPage, WantedLine, WantedPage, imports, wanted};
 pub use assets::{Asset, CONTENT_SECURITY_POLICY, assets};
 pub use chrome::{Chrome, Mode};
 pub use format::{date, date_time};

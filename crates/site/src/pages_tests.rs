@@ -185,6 +185,46 @@ fn hostile_strings_on_a_crates_page_are_text() {
 }
 
 #[test]
+fn hostile_strings_on_the_pages_of_the_air_gap_are_text() {
+    let marks = Marks::default();
+    let line = |version| WantedLine {
+        name: marks.next(),
+        version,
+        count: u64::MAX,
+        last_unix: u64::from(u32::MAX),
+    };
+    marks.assert_shown(&wanted(&WantedPage {
+        chrome: chrome(Mode::Offline),
+        lines: vec![line(marks.some()), line(None)],
+        more: u64::MAX,
+    }));
+    let marks = Marks::default();
+    let line = |bundle| ImportLine {
+        unix: u64::from(u32::MAX),
+        result: marks.next(),
+        why: marks.some(),
+        bundle,
+        who: marks.next(),
+        key: marks.some(),
+        crate_files: u64::MAX,
+        crate_bytes: u64::MAX,
+        index: marks.next(),
+    };
+    let bundle = ImportLineBundle {
+        id: marks.next(),
+        site: marks.next(),
+        serial: u64::MAX,
+        part: 2,
+        parts: 3,
+    };
+    marks.assert_shown(&imports(&ImportsPage {
+        chrome: chrome(Mode::Offline),
+        lines: vec![line(Some(bundle)), line(None)],
+        is_cut: true,
+    }));
+}
+
+#[test]
 fn hostile_strings_on_the_other_pages_are_text() {
     let marks = Marks::default();
     let rows = vec![Row::new(marks.next(), marks.next()).with_note(marks.next())];
