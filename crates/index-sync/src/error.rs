@@ -59,6 +59,32 @@ pub enum Error {
         /// What was given, shortened.
         text: String,
     },
+    /// A name under which no state of the index can be kept.
+    #[error("`{name}` cannot name a state of the index: it takes 1 to 64 digits, lower-case letters and hyphens")]
+    StateName {
+        /// What was given, shortened.
+        name: String,
+    },
+    /// The changes of a state could not be read to their end.
+    #[error("the changes of the index cannot be read")]
+    Changes {
+        /// What whoever reads them says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A change that does not fit the file it is about.
+    #[error("the change of {path} cannot be applied")]
+    Edit {
+        /// The index file.
+        path: String,
+        /// Why not.
+        source: registry::EditError,
+    },
+    /// Changes must come in the order of their paths, and each file once.
+    #[error("the change of {path} is not in its place: they are to be in the order of their paths")]
+    ChangeOrder {
+        /// The index file.
+        path: String,
+    },
     // The sparse half: upstream, merge and publisher.
     /// It is not here, and upstream cannot be asked or does not answer.
     #[error("upstream cannot be asked: {why}")]

@@ -4,9 +4,11 @@ mod bring;
 mod config_json;
 mod decide;
 mod follow;
+mod import;
 mod in_turn;
 mod look_ahead;
 mod refresh;
+mod states;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -59,6 +61,12 @@ struct Inner {
     upstream_config: Mutex<Option<UpstreamConfig>>,
     /// One removal at a time: each counts those before it.
     removals: tokio::sync::Mutex<()>,
+    /// One state of the index is made or published at a time.
+    staging: Arc<tokio::sync::Mutex<()>>,
+    /// While somebody changes an index file, from what is published to its change, no import does; and the other way round.
+    imports: Arc<tokio::sync::RwLock<()>>,
+    /// How many imports were published.
+    imported: AtomicU64,
     refused: AtomicU64,
     changed_lines: AtomicU64,
     held: AtomicU64,
@@ -118,6 +126,9 @@ impl Index {
             look_ahead: LookAhead::new(),
             upstream_config: Mutex::new(None),
             removals: tokio::sync::Mutex::new(()),
+            staging: Arc::default(),
+            imports: Arc::default(),
+            imported: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             changed_lines: AtomicU64::new(0),
             held: AtomicU64::new(0),

@@ -107,6 +107,12 @@ impl Memory {
         }
     }
 
+    /// Files that were committed without having waited here: what was read of them before is worth nothing.
+    pub(crate) fn replaced<'a>(&mut self, paths: impl Iterator<Item = &'a IndexPath>) {
+        self.changes += 1;
+        paths.for_each(|path| self.drop_recent(path));
+    }
+
     /// The waiting change of a file.
     pub(crate) fn pending(&self, path: &IndexPath) -> Option<&Pending> {
         self.pending.get(path)
@@ -246,6 +252,18 @@ mod tests {
         memory.committed(&memory.batch(10));
         memory.read_from_tree(&path(0), &entry(1), changes);
         ask_tree(&mut memory, &path(0));
+    }
+
+    #[test]
+    fn what_was_read_before_an_import_is_forgotten() {
+        let mut memory = Memory::new(1 << 20);
+        let changes = ask_tree(&mut memory, &path(0));
+        memory.read_from_tree(&path(0), &entry(1), changes);
+        let slow = ask_tree(&mut memory, &path(1));
+        memory.replaced([path(0)].iter());
+        memory.read_from_tree(&path(1), &entry(1), slow);
+        ask_tree(&mut memory, &path(0));
+        ask_tree(&mut memory, &path(1));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 mod on_disk;
+mod states;
 mod trees;
 
 use std::path::{Path, PathBuf};
@@ -160,11 +161,6 @@ impl PublishedTree {
     /// The directory of the repository.
     pub(crate) fn dir(&self) -> &Path {
         &self.shared.dir
-    }
-
-    /// A blob's content, whether it is published or not.
-    pub(crate) fn blob(&self, id: BlobId) -> Result<Vec<u8>, Error> {
-        self.with_git(|git| Ok(object(git, id.into())?.detach().data))
     }
 
     /// The commit that is published; none before the first one.

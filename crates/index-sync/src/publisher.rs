@@ -1,3 +1,4 @@
+mod at_once;
 mod commit_thread;
 
 use std::fmt;

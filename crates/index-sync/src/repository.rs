@@ -1,10 +1,12 @@
 mod edited;
 mod layout;
 mod logged;
+mod mirror_refs;
 mod new_object;
 mod pack_writer;
 mod reachable;
 mod retired;
+mod states;
 mod storage;
 mod upkeep;
 mod upstream;
@@ -29,6 +31,8 @@ pub(crate) use layout::{BRANCH, pack_path};
 use new_object::NewObject;
 pub(crate) use pack_writer::{StagedPack, fetched_pack};
 use retired::RetiredPacks;
+pub use states::StateKind;
+pub(crate) use states::{raw_change, state};
 use storage::Storage;
 pub(crate) use storage::packs_on_disk;
 use upkeep::Measured;
@@ -102,6 +106,7 @@ impl Repository {
     pub fn open(dir: &Path, limits: RepositoryLimits) -> Result<Self, Error> {
         layout::sweep(dir)?;
         remove_fetch_dir(dir)?;
+        states::drop_staged(dir)?;
         layout::init(dir)?;
         let published = PublishedTree::open(dir, limits.slots())?;
         let (storage, retired) = load(dir, &published, limits.slots())?;
@@ -164,8 +169,9 @@ impl Repository {
         time: i64,
     ) -> Result<Option<CommitId>, Error> {
         let tip = self.published.tip()?;
-        let (tree, mut objects) = self.published.with_git(|git| edited(git, tip.as_ref(), changes, raw))?;
-        let before = tip.as_ref().map_or(ObjectId::empty_tree(Sha1).into(), |tip| tip.tree);
+        let before = tip.as_ref().map(|tip| tip.tree);
+        let (tree, mut objects) = self.published.with_git(|git| edited(git, before, changes, raw))?;
+        let before = before.unwrap_or(ObjectId::empty_tree(Sha1).into());
         if tree == before {
             return Ok(None);
         }

@@ -26,6 +26,11 @@ pub(super) struct Good {
 }
 
 impl Before {
+    /// What is published; empty if nothing is.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.published.as_ref().map_or(b"", |entry| &entry.bytes)
+    }
+
     /// Upstream may say "not modified" only about what is here, whole, and waiting for nothing.
     pub(super) fn condition(&self, path: &IndexPath) -> Condition {
         match &self.state {

@@ -30,19 +30,19 @@ struct Changes {
 
 /// What the removals of one hour allow.
 #[derive(Clone, Copy)]
-struct Removals {
+pub(super) struct Removals {
     /// Whole crates that git lacks now may go.
-    allowed: bool,
+    pub(super) allowed: bool,
     /// Those that were held before may go too.
-    held_too: bool,
+    pub(super) held_too: bool,
 }
 
-/// One index file in upstream's git repository.
+/// One index file in upstream's git repository, or in a state of another mirror's index.
 #[derive(Clone)]
-struct FromGit {
-    path: IndexPath,
-    old: Option<BlobId>,
-    new: Option<BlobId>,
+pub(super) struct FromGit {
+    pub(super) path: IndexPath,
+    pub(super) old: Option<BlobId>,
+    pub(super) new: Option<BlobId>,
 }
 
 impl Changes {
@@ -85,9 +85,11 @@ impl Inner {
         upstream: CommitId,
     ) -> Result<usize, Error> {
         let (message, time) = (with_upstream("Publish the whole index", upstream), self.now_unix());
+        let no_import = self.imports.read().await;
         self.publisher
             .with_repository(move |repository| repository.graft(upstream, &message, time))
             .await?;
+        drop(no_import);
         locked(&self.freshness).forget_all_absent();
         let inner = Arc::clone(self);
         let files = self.blocking(move || inner.both_speak_of(upstream)).await?;
@@ -226,6 +228,7 @@ impl Inner {
     }
 
     async fn merge_from_git(self: Arc<Self>, file: FromGit, removals: Removals) -> Result<bool, Failure> {
+        let _no_import = self.imports.read().await;
         let before = self.before(&file.path).await?;
         let is_there = before.published.as_ref().map(|entry| entry.id) == file.new;
         locked(&self.freshness).forget_absent(&file.path);
@@ -239,8 +242,7 @@ impl Inner {
         };
         let (outcome, unreadable, before) = self.blocking(work).await.map_err(internal)?;
         self.decide(&path, &before, &outcome).await?;
-        let published = before.published.as_ref().map_or(&b""[..], |entry| &entry.bytes);
-        if published != outcome.published {
+        if before.bytes() != outcome.published {
             let entry = (!outcome.published.is_empty()).then(|| Arc::new(IndexEntry::new(outcome.published)));
             // What the sparse upstream said last stays what it said last.
             let submitted = self.publisher.submit(&path, entry, before.state).await;
@@ -249,15 +251,17 @@ impl Inner {
         Ok(unreadable)
     }
 
-    fn merged_from_git(&self, file: &FromGit, before: &Before, removals: Removals) -> Result<(Outcome, bool), Error> {
+    pub(super) fn merged_from_git(
+        &self,
+        file: &FromGit,
+        before: &Before,
+        removals: Removals,
+    ) -> Result<(Outcome, bool), Error> {
         let blob = |id: Option<BlobId>| id.map(|id| self.tree.blob(id)).transpose();
         let (old, new) = (blob(file.old)?, blob(file.new)?);
         let unreadable = new.as_ref().and_then(|new| IndexFile::parse(new, &file.path).err());
         if let Some(error) = &unreadable {
-            log::warn!(
-                "{}: upstream's git repository has it so, and so it is published: {error}",
-                file.path
-            );
+            log::warn!("{}: it came so, and so it is published: {error}", file.path);
         }
         let kept_or_served = &*self.kept_or_served;
         let answer = new.as_ref().map_or(Answer::Absent, |bytes| Answer::Lines {
@@ -267,7 +271,7 @@ impl Inner {
         });
         let input = Merge {
             path: &file.path,
-            published: before.published.as_ref().map_or(b"", |entry| &entry.bytes),
+            published: before.bytes(),
             answer,
             state: None,
             decisions: &before.decisions,

@@ -142,6 +142,7 @@ impl Inner {
         vers: Option<String>,
         word: Word,
     ) -> Result<Result<Vec<(String, Decided)>, &'static str>, Failure> {
+        let _no_import = self.imports.read().await;
         let before = self.before(&path).await?;
         let change = match Change::new(&before, &path, vers.as_deref(), word, self.now_unix()) {
             Ok(change) => change,
@@ -154,7 +155,7 @@ impl Inner {
         };
         self.blocking(write).await.map_err(internal)?;
         locked(&self.freshness).forget_absent(&path);
-        let published = before.published.as_ref().map_or(&b""[..], |entry| &entry.bytes);
+        let published = before.bytes();
         let now = published_lines(published, &path, &change.lines);
         if now != published {
             let entry = (!now.is_empty()).then(|| Arc::new(IndexEntry::new(now)));
@@ -244,8 +245,7 @@ impl Change {
             .state
             .as_ref()
             .is_some_and(|state| state.missing.contains_key(vers));
-        let bytes = before.published.as_ref().map_or(&b""[..], |entry| &entry.bytes);
-        let file = IndexFile::parse_readable(bytes, path);
+        let file = IndexFile::parse_readable(before.bytes(), path);
         if let (true, Some(line)) = (is_missing, file.find(vers)) {
             let row = DecisionRow {
                 vers: vers.to_owned(),

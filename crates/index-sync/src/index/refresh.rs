@@ -64,6 +64,7 @@ impl Inner {
     }
 
     async fn fetch_file(self: &Arc<Self>, upstream: &UpstreamSparse, path: &IndexPath) -> Result<(), Failure> {
+        let imported = self.imported.load(Ordering::Relaxed);
         let before = self.before(path).await?;
         let reply = upstream.index_file(path, &before.condition(path)).await?;
         let good = match reply {
@@ -88,10 +89,14 @@ impl Inner {
             },
         };
         let inner = Arc::clone(self);
-        let good = self
+        let mut good = self
             .blocking(move || Ok(inner.checked(good)))
             .await
             .map_err(internal)??;
+        let _no_import = self.imports.read().await;
+        if self.imported.load(Ordering::Relaxed) != imported {
+            good.before = self.before(path).await?;
+        }
         if good.body.is_none() && good.before.is_nothing() {
             return self.note_absent(good).await;
         }
@@ -195,7 +200,7 @@ impl Inner {
         let kept_or_served = &*self.kept_or_served;
         Ok(merge(&Merge {
             path: &good.path,
-            published: good.before.published.as_ref().map_or(b"", |entry| &entry.bytes),
+            published: good.before.bytes(),
             answer,
             state: good.before.state.as_ref(),
             decisions: &good.before.decisions,
@@ -222,8 +227,7 @@ impl Inner {
         let path = good.path;
         self.decide(&path, &good.before, &outcome).await?;
         locked(&self.freshness).forget_absent(&path);
-        let before = good.before.published.as_ref().map_or(&b""[..], |entry| &entry.bytes);
-        if before == outcome.published {
+        if good.before.bytes() == outcome.published {
             return self.set_state(path, outcome.state).await;
         }
         let entry = (!outcome.published.is_empty()).then(|| Arc::new(IndexEntry::new(outcome.published)));

@@ -1,5 +1,7 @@
 mod decide;
+mod import;
 mod look_ahead;
+mod states;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

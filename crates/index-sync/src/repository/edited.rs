@@ -7,20 +7,20 @@ use gix::objs::{Kind, Tree, tree::Editor, tree::EntryKind};
 use super::new_object::NewObject;
 use super::{Change, RawChange};
 use crate::published::object;
-use crate::{Error, Tip, TreeId};
+use crate::{Error, TreeId};
 
-/// The published tree with `changes` in it, and the objects that may be new.
+/// The tree `before`, or an empty one, with `changes` in it, and the objects that may be new.
 pub(super) fn edited<'a>(
     git: &gix::Repository,
-    tip: Option<&Tip>,
+    before: Option<TreeId>,
     changes: &'a [Change],
     raw: &[RawChange],
 ) -> Result<(TreeId, Vec<NewObject<'a>>), Error> {
     let change = || Error::git("change the tree");
-    let root = match tip {
+    let root = match before {
         None => Tree::default(),
-        Some(tip) => {
-            let root = object(git, tip.tree.into())?;
+        Some(before) => {
+            let root = object(git, before.into())?;
             gix::objs::TreeRef::from_bytes(&root.data, Sha1)
                 .map_err(change())?
                 .into()

@@ -6,7 +6,7 @@ use gix::ObjectId;
 use gix::objs::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
 
 use super::layout::BRANCH;
-use super::upstream::PREFIX;
+use super::mirror_refs::PREFIX;
 use crate::Error;
 use crate::published::object;
 
@@ -18,8 +18,8 @@ pub(crate) fn kept_objects(git: &gix::Repository, root: ObjectId) -> Result<Vec<
         open: Vec::new(),
     };
     walk.push(root);
-    let (upstream, others) = other_references(git)?;
-    upstream.into_iter().for_each(|commit| walk.push(commit));
+    let (own, others) = other_references(git)?;
+    own.into_iter().for_each(|commit| walk.push(commit));
     // Our own history ends here, and upstream's; only then come those whose history counts.
     walk.run(git, false)?;
     others.into_iter().for_each(|reference| walk.push(reference));
@@ -27,21 +27,21 @@ pub(crate) fn kept_objects(git: &gix::Repository, root: ObjectId) -> Result<Vec<
     Ok(walk.found)
 }
 
-/// Those of upstream, and the rest.
+/// Those of the mirror's own, for upstream and for states, and the rest.
 fn other_references(git: &gix::Repository) -> Result<(Vec<ObjectId>, Vec<ObjectId>), Error> {
     let unreadable = || Error::git("list the references");
     let references = git.references().map_err(unreadable())?;
-    let (mut upstream, mut others) = (Vec::new(), Vec::new());
+    let (mut own, mut others) = (Vec::new(), Vec::new());
     for reference in references.all().map_err(unreadable())? {
         let reference = reference.map_err(unreadable())?;
         if reference.name().as_bstr() != BRANCH
             && let Some(id) = reference.try_id()
         {
-            let is_upstream = reference.name().as_bstr().starts_with(PREFIX.as_bytes());
-            if is_upstream { &mut upstream } else { &mut others }.push(id.detach());
+            let is_own = reference.name().as_bstr().starts_with(PREFIX.as_bytes());
+            if is_own { &mut own } else { &mut others }.push(id.detach());
         }
     }
-    Ok((upstream, others))
+    Ok((own, others))
 }
 
 struct Walk {

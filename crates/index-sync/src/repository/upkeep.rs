@@ -59,7 +59,7 @@ impl Repository {
         self.guarded(|repository| repository.upkeep_whole(now))
     }
 
-    fn upkeep_whole(&mut self, now: SystemTime) -> Result<Upkeep, Error> {
+    pub(super) fn upkeep_whole(&mut self, now: SystemTime) -> Result<Upkeep, Error> {
         let mut done = Upkeep::default();
         let after = self.limits.retire_after;
         done.removed_packs = self.retired.remove_due(&self.dir, now, after)?;
@@ -69,13 +69,13 @@ impl Repository {
         if self.storage.loose.len() > self.limits.loose_objects * 3 / 4 {
             done.packed_loose = self.pack_loose()?;
         }
-        if let Some(tip) = self.published.tip()? {
-            if self.history_is_heavy(&tip)? {
-                done.squashed = self.squash(&tip, now)?;
-            }
-            if self.storage.packs.len() > self.limits.packs / 4 {
-                done.merged_packs = self.merge_small_packs(now)?;
-            }
+        if let Some(tip) = self.published.tip()?
+            && self.history_is_heavy(&tip)?
+        {
+            done.squashed = self.squash(&tip, now)?;
+        }
+        if self.storage.packs.len() > self.limits.packs / 4 {
+            done.merged_packs = self.merge_small_packs(now)?;
         }
         self.make_room(0)?;
         Ok(done)
@@ -122,6 +122,27 @@ impl Repository {
         };
         self.snapshot = Some(measured);
         Ok(measured)
+    }
+
+    /// What came in since there were `before_bytes` belongs to a state, so it is part of what must be kept.
+    pub(super) fn count_as_kept(&mut self, before_bytes: u64) -> Result<(), Error> {
+        let live_bytes = self.storage.bytes();
+        let more = live_bytes.saturating_sub(before_bytes);
+        match &mut self.snapshot {
+            Some(measured) => {
+                measured.snapshot_bytes += more;
+                measured.live_bytes += more;
+            }
+            // Without history there is nothing else.
+            None if self.published.tip()?.is_none() => {
+                self.snapshot = Some(Measured {
+                    snapshot_bytes: live_bytes,
+                    live_bytes,
+                });
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn history_is_heavy(&mut self, tip: &Tip) -> Result<bool, Error> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use gix::ObjectId;
@@ -10,14 +9,13 @@ use gix::objs::tree::{Entry, EntryKind, EntryMode};
 use gix::objs::{Tree, TreeRefIter};
 
 use super::Repository;
+use super::mirror_refs::{mirror_ref, remove_mirror_ref, set_mirror_ref};
 use super::new_object::NewObject;
-use crate::durable::{remove_file, replace_file, sync_dir};
+use crate::durable::{remove_file, replace_file};
 use crate::published::{commit, object, tip_at};
 use crate::upstream_git::Fetched;
 use crate::{CommitId, Error, TreeId};
 
-/// References below it name commits of upstream of which the tree counts and the history does not.
-pub(super) const PREFIX: &str = "refs/mirror/";
 /// The commit that the published index has come to: what a next round compares with.
 const UPSTREAM: &str = "refs/mirror/upstream";
 /// The commit that is being brought in.
@@ -64,16 +62,16 @@ impl Repository {
                 repository.add(pack)?;
             }
             repository.write_shallow(&fetched.shallow)?;
-            repository.set_mirror_ref(INCOMING, fetched.commit)
+            set_mirror_ref(&repository.dir, INCOMING, fetched.commit)
         })
     }
 
     /// The published index has come to `commit`: what was before it need not be kept.
     pub(crate) fn finish_upstream(&mut self, commit: CommitId) -> Result<(), Error> {
         if self.upstream()? != Some(commit) {
-            self.set_mirror_ref(UPSTREAM, commit)?;
+            set_mirror_ref(&self.dir, UPSTREAM, commit)?;
         }
-        remove_file(&self.dir.join(INCOMING))
+        remove_mirror_ref(&self.dir, INCOMING)
     }
 
     /// Publishes all of upstream's tree at once, with what is published already laid over it. No file is read. None if that
@@ -129,41 +127,11 @@ impl Repository {
             _ => replace_file(&path, &self.dir.join("shallow.lock"), lines),
         }
     }
-
-    fn set_mirror_ref(&self, name: &str, id: CommitId) -> Result<(), Error> {
-        let path = self.dir.join(name);
-        let folder = self.dir.join(PREFIX);
-        if !folder.exists() {
-            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-            sync_dir(&self.dir.join("refs"))?;
-        }
-        replace_file(&path, &path.with_extension("lock"), format!("{id}\n").as_bytes())
-    }
 }
 
 /// The commit of upstream that the published index in `dir` has come to.
 pub(crate) fn upstream_commit(dir: &Path) -> Result<Option<CommitId>, Error> {
     mirror_ref(dir, UPSTREAM)
-}
-
-fn mirror_ref(dir: &Path, name: &str) -> Result<Option<CommitId>, Error> {
-    let path = dir.join(name);
-    match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => packed_ref(dir, name),
-        text => text.map_err(Error::io("read", &path))?.trim().parse().map(Some),
-    }
-}
-
-/// An operator's `git gc` puts references there.
-fn packed_ref(dir: &Path, name: &str) -> Result<Option<CommitId>, Error> {
-    let path = dir.join("packed-refs");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(Error::io("read", &path))?,
-    };
-    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-    let found = lines.find(|(_, packed)| *packed == name);
-    found.map(|(id, _)| id.parse()).transpose()
 }
 
 /// What differs between two trees, by path; no tree is an empty one. What goes away comes before what is in its place.
