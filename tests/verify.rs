@@ -138,7 +138,8 @@ fn rot_that_an_offline_server_found_stays_known_and_heals_when_it_goes_online() 
     wait_until(&mirror, "the start has looked through the files", || {
         mirror.log().contains("no other copy is here: 2")
     });
-    assert_eq!(mirror.metric("kept_bytes"), 0);
+    assert_eq!((mirror.metric("kept_bytes"), mirror.metric("kept_files")), (0, 0));
+    assert_eq!(mirror.metric("kept_crates"), 0);
     names_both(&mirror.run(&["verify"]));
 
     assert!(mirror.run(&["mode", "online"]).status.success());

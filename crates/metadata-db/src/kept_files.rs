@@ -47,7 +47,7 @@ pub struct KeptRow {
     pub last_served: Option<i64>,
 }
 
-/// The sum of everything kept.
+/// The sum of everything kept; a file of size 0 is lost and is not in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Crate files.

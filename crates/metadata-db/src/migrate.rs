@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 ///
 /// `served` stands apart from `kept_files` so that counting a download rewrites a small row, and outlives it so
 /// that a file that is evicted and fetched again goes on counting. `crate_texts` stands apart so that listing
-/// versions does not read READMEs. `totals` is kept by triggers, since adding up 200,000 rows takes a tenth of a second.
+/// versions does not read READMEs. `totals` is kept by triggers, since adding up 200,000 rows takes a tenth of a second;
+/// a file of size 0 is lost, and none of them counts it.
 pub(crate) const MIRROR: &[&str] = &[
     "
     CREATE TABLE crates (
@@ -97,6 +98,29 @@ pub(crate) const MIRROR: &[&str] = &[
         failed_at INTEGER NOT NULL,
         PRIMARY KEY (canonical, version)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    DROP TRIGGER file_added;
+    DROP TRIGGER file_changed;
+    DROP TRIGGER file_gone;
+    DROP TRIGGER crate_added;
+    DROP TRIGGER crate_gone;
+    UPDATE totals SET files = (SELECT count(*) FROM kept_files WHERE size_bytes > 0),
+        crates = (SELECT count(DISTINCT crate_id) FROM kept_files WHERE size_bytes > 0);
+    CREATE TRIGGER file_added AFTER INSERT ON kept_files WHEN new.size_bytes > 0 BEGIN
+        UPDATE totals SET files = files + 1, bytes = bytes + new.size_bytes, crates = crates + (NOT EXISTS (
+            SELECT 1 FROM kept_files WHERE crate_id = new.crate_id AND size_bytes > 0 AND id <> new.id));
+    END;
+    CREATE TRIGGER file_changed AFTER UPDATE OF size_bytes ON kept_files BEGIN
+        UPDATE totals SET files = files + (new.size_bytes > 0) - (old.size_bytes > 0),
+            bytes = bytes - old.size_bytes + new.size_bytes,
+            crates = crates + ((new.size_bytes > 0) - (old.size_bytes > 0)) * (NOT EXISTS (
+                SELECT 1 FROM kept_files WHERE crate_id = new.crate_id AND size_bytes > 0 AND id <> new.id));
+    END;
+    CREATE TRIGGER file_gone AFTER DELETE ON kept_files WHEN old.size_bytes > 0 BEGIN
+        UPDATE totals SET files = files - 1, bytes = bytes - old.size_bytes, crates = crates - (NOT EXISTS (
+            SELECT 1 FROM kept_files WHERE crate_id = old.crate_id AND size_bytes > 0));
+    END;
 ",
 ];
 

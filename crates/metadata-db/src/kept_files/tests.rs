@@ -77,6 +77,37 @@ fn one_checksum_may_stand_for_several_versions() {
 }
 
 #[test]
+fn a_lost_file_is_listed_and_not_counted() {
+    let (_dir, db) = scratch();
+    let (old, new, other) = (kept("serde", "1.9.0"), kept("serde", "1.10.0"), kept("other", "1.0.0"));
+    let lost = |file: &KeptFile| {
+        let size_bytes = 0;
+        let file = file.clone();
+        db.record_kept(&KeptFile { size_bytes, ..file }).unwrap();
+    };
+    let totals = || {
+        let Totals { files, bytes, crates } = db.totals().unwrap();
+        (files, bytes, crates)
+    };
+    db.record_kept_all(&[old.clone(), new.clone(), other.clone()]).unwrap();
+    assert_eq!(totals(), (3, 300, 2));
+    lost(&new);
+    assert_eq!(totals(), (2, 200, 2));
+    lost(&old);
+    lost(&old);
+    assert_eq!(totals(), (1, 100, 1));
+    assert_eq!(versions(&db, "serde"), ["1.10.0", "1.9.0"]);
+    db.record_kept(&new).unwrap();
+    assert_eq!(totals(), (2, 200, 2));
+    assert!(db.forget_kept(&old.checksum).unwrap());
+    assert!(db.forget_kept(&other.checksum).unwrap());
+    assert_eq!(totals(), (1, 100, 1));
+    lost(&new);
+    assert!(db.forget_kept(&new.checksum).unwrap());
+    assert_eq!(totals(), (0, 0, 0));
+}
+
+#[test]
 fn all_kept_files_are_listed() {
     let (_dir, db) = scratch();
     let files: Vec<_> = (0..20).map(|at| kept(&format!("c{at}"), "1.0.0")).collect();

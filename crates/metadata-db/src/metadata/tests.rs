@@ -172,7 +172,7 @@ fn a_newer_database_is_refused_and_not_a_byte_of_it_changes() {
                     error,
                     Error::Newer {
                         found: 1000,
-                        known: 2,
+                        known: 3,
                         ..
                     }
                 ),
