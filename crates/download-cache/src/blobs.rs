@@ -132,7 +132,7 @@ impl Blobs {
         })
     }
 
-    fn prepare_folder(&self, checksum: &Checksum) -> Result<(), Error> {
+    pub(crate) fn prepare_folder(&self, checksum: &Checksum) -> Result<(), Error> {
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = &mut folders[usize::from(checksum.as_bytes()[0])];
         if *ready {
@@ -144,6 +144,15 @@ impl Blobs {
         self.flush_directory(&self.directory)?;
         *ready = true;
         Ok(())
+    }
+
+    /// Makes the names in a checksum's folder durable.
+    pub(crate) fn flush_folder(&self, first_byte: u8) -> Result<(), Error> {
+        self.flush_directory(&self.directory.join(format!("{first_byte:02x}")))
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     fn flush_directory(&self, path: &Path) -> Result<(), Error> {

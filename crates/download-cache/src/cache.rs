@@ -34,7 +34,7 @@ const MOST_FILLS: usize = 4096;
 /// Crate files on disk, and the fills that bring more. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct DownloadCache {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// A crate file that somebody asked for.

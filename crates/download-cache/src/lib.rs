@@ -17,6 +17,7 @@ mod running;
 mod slots;
 mod stats;
 mod table;
+mod take_in;
 mod temp_file;
 mod verify;
 mod waiter;
