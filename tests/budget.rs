@@ -133,8 +133,9 @@ fn young_and_pinned_files_and_those_being_read_stay() {
     let (text, _) = text_of(&pruned);
     assert!(
         pruned.status.code() == Some(1) && text.starts_with("1 file forgotten"),
-        "{}",
-        said(&pruned)
+        "{}\n{}",
+        said(&pruned),
+        mirror.log()
     );
     assert!(text.contains("pinned, being read"), "{text}");
     assert!(is_kept(&mirror, &crates[0]) && !is_kept(&mirror, &crates[1]) && is_kept(&mirror, &large));
@@ -151,6 +152,64 @@ fn young_and_pinned_files_and_those_being_read_stay() {
 }
 
 #[test]
+fn what_is_unpinned_goes_at_once() {
+    let upstream = FakeUpstream::start();
+    let crates = publish(&upstream, &["aa"]);
+    let mirror = builder(&upstream).env("MIRROR_CACHE__MAX_SIZE", "1").start();
+    assert!(mirror.run(&["pin", "ours", "--crate", "aa@1.0.0"]).status.success());
+    mirror.keep_all(&crates);
+    assert!(
+        mirror.wait_for_log("cache.max_size cannot be kept", SOON),
+        "{}",
+        mirror.log()
+    );
+    assert!(mirror.run(&["unpin", "ours"]).status.success());
+    // a look that nothing wakes comes after half a minute
+    let gone = eventually(Duration::from_secs(20), || mirror.kept_files().is_empty().then_some(()));
+    assert!(gone.is_some(), "{}", mirror.log());
+}
+
+#[test]
+fn offline_nothing_goes_but_by_command() {
+    let upstream = FakeUpstream::start();
+    let crates = publish(&upstream, &["aa", "bb"]);
+    let data = tempfile::tempdir().unwrap();
+    let mirror = builder(&upstream).data_dir(data.path()).start();
+    mirror.keep_all(&crates);
+    mirror.terminate();
+
+    let offline = || builder(&upstream).data_dir(data.path()).arg("--offline");
+    let mirror = offline().env("MIRROR_CACHE__MAX_SIZE", "150000").start();
+    assert!(
+        mirror.wait_for_log("nothing goes by itself while upstream may not be asked", SOON),
+        "{}",
+        mirror.log()
+    );
+    assert_eq!(mirror.kept_files().len(), 2);
+    let pruned = mirror.run(&["prune"]);
+    let (text, _) = text_of(&pruned);
+    assert!(
+        pruned.status.success() && text.starts_with("upstream may not be asked: what goes now cannot be fetched again"),
+        "{}",
+        said(&pruned)
+    );
+    assert!(text.contains("\n1 file forgotten"), "{text}");
+    mirror.terminate();
+
+    // back online the mirror makes room by itself
+    let mirror = offline().env("MIRROR_CACHE__MAX_SIZE", "1").start();
+    assert!(
+        mirror.wait_for_log("nothing goes by itself while upstream may not be asked", SOON),
+        "{}",
+        mirror.log()
+    );
+    assert_eq!(mirror.kept_files().len(), 1);
+    assert!(mirror.run(&["mode", "online"]).status.success());
+    let gone = eventually(Duration::from_secs(20), || mirror.kept_files().is_empty().then_some(()));
+    assert!(gone.is_some(), "{}", mirror.log());
+}
+
+#[test]
 fn prune_works_without_a_server_and_needs_a_budget() {
     let upstream = FakeUpstream::start();
     let crates = publish(&upstream, &["aa", "bb"]);
@@ -163,7 +222,8 @@ fn prune_works_without_a_server_and_needs_a_budget() {
     mirror.terminate();
 
     let half = mirror.run(&["prune", "--cache-max-size", "150000"]);
-    let (text, _) = text_of(&half);
+    let (text, progress) = text_of(&half);
+    assert!(progress.contains("making room: 0 files forgotten"), "{progress}");
     assert!(
         half.status.success() && text.starts_with("1 file forgotten, "),
         "{}",

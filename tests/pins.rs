@@ -1,6 +1,7 @@
 //! `mirror pin`, `mirror unpin` and `mirror pins`: named sets that stay, by a running server or without one.
 
 use std::path::Path;
+use std::time::Duration;
 
 use testkit::{CargoProject, CrateBuilder, FakeUpstream, MirrorBuilder, MirrorProcess, said, text_of};
 
@@ -128,6 +129,30 @@ fn a_pin_that_fails_leaves_the_set_as_it_was() {
         "{out}{err}"
     );
     assert_eq!(ok(&mirror, &["pins"]), before);
+}
+
+#[test]
+fn a_killed_one_ends_and_pins_nothing() {
+    let upstream = FakeUpstream::start();
+    for name in ["alpha", "slow"] {
+        upstream.add(&CrateBuilder::new(name, "1.0.0").build());
+    }
+    let mirror = mirror(&upstream).start();
+    let held = upstream.hold(&FakeUpstream::index_path("slow"));
+    let args = ["pin", "office", "--crate", "alpha", "--crate", "slow"];
+    let killed = mirror.run_or_kill(&args, Duration::from_secs(1));
+    assert!(killed.is_none(), "{}", said(&killed.unwrap()));
+    let ended = "a pin by command has ended: it was ended before its time: nobody asked any more how it goes";
+    assert!(mirror.wait_for_log(ended, Duration::from_secs(60)), "{}", mirror.log());
+    held.open();
+    assert_eq!(ok(&mirror, &["pins"]), "nothing is pinned\n");
+
+    // another one is told how far it is, by the server as without one
+    mirror.terminate();
+    let alone = mirror.run(&args);
+    let (told, progress) = text_of(&alone);
+    assert!(told.starts_with("office: 2 crate files pinned"), "{}", said(&alone));
+    assert!(progress.contains("read 1 index files"), "{progress}");
 }
 
 #[test]

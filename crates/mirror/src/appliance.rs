@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
 use crate::budget::Budget;
-use crate::commands::Job;
+use crate::commands::{Job, Jobs};
 use crate::data_dir::DataDir;
 use crate::error::chain;
 use crate::fetch_log::FetchBook;
@@ -63,7 +63,9 @@ pub struct Appliance {
     pub git_clones: GitClones,
     /// Memory for requests of git clients, in KiB.
     pub git_requests_kib: Arc<Semaphore>,
-    /// Prefetches by command.
+    /// Work by command that its commands watch.
+    pub jobs: Jobs,
+    /// The turns of prefetches by command.
     pub prefetches: Prefetches,
     /// How a verify by command goes.
     pub verify_job: Job,
@@ -145,6 +147,7 @@ impl Appliance {
             connections: Arc::new(Connections::new(connection_limits(&settings))),
             git_clones: GitClones::new(settings.git.clones_at_once),
             git_requests_kib: Arc::new(Semaphore::new(GIT_REQUESTS_KIB)),
+            jobs: Jobs::default(),
             prefetches: Prefetches::default(),
             verify_job: Job::default(),
             budget: Budget::default(),
@@ -199,6 +202,7 @@ impl Appliance {
     /// Changes how upstream is treated, until the next start.
     pub fn set_mode(&self, mode: Mode) {
         self.index.set_mode(mode.into());
+        self.budget.look_again();
     }
 
     /// Where the index comes from, for people.

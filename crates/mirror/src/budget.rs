@@ -28,6 +28,7 @@ const STUCK: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Budget {
     woken: Notify,
+    unstuck: Notify,
     one_at_a_time: Mutex<()>,
     /// Files that went to make room.
     pub evicted_files: AtomicU64,
@@ -39,6 +40,11 @@ impl Budget {
     /// Something was kept.
     pub fn look(&self) {
         self.woken.notify_one();
+    }
+
+    /// Something that had to stay may go now: a pin or a removal was taken back, or upstream may be asked again.
+    pub fn look_again(&self) {
+        self.unstuck.notify_one();
     }
 
     /// Nothing is evicted to make room as long as this is held.
@@ -58,10 +64,13 @@ pub struct Pruned {
     pub kept_bytes: u64,
     /// What may be kept.
     pub max_bytes: u64,
+    /// Nothing went, since nothing could be fetched again.
+    pub is_offline: bool,
 }
 
 impl Pruned {
-    fn is_over(&self) -> bool {
+    /// Whether more is kept than may be.
+    pub fn is_over(&self) -> bool {
         self.kept_bytes > self.max_bytes
     }
 }
@@ -77,13 +86,13 @@ impl std::fmt::Display for Pruned {
             self.kept_bytes,
             self.max_bytes
         )?;
-        if self.is_over() {
-            write!(
-                f,
-                ": what is over is pinned, being read, younger than cache.min_age, or gone upstream"
-            )?;
+        match (self.is_over(), self.is_offline) {
+            (true, true) => f.write_str(": nothing goes by itself while upstream may not be asked for it again"),
+            (true, false) => {
+                f.write_str(": what is over is pinned, being read, younger than cache.min_age, or gone upstream")
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -95,7 +104,7 @@ pub async fn keep_within(appliance: Arc<Appliance>, mut stop: watch::Receiver<bo
     let mut was_over = false;
     while !*stop.borrow() {
         let own = Arc::clone(&appliance);
-        let round = tokio::task::spawn_blocking(move || prune(&own, max_bytes)).await;
+        let round = tokio::task::spawn_blocking(move || make_room(&own, max_bytes)).await;
         let is_over = told(round.unwrap_or_else(|panic| Err(panic.into())), was_over).unwrap_or(was_over);
         was_over = is_over;
         tokio::select! {
@@ -107,7 +116,8 @@ pub async fn keep_within(appliance: Arc<Appliance>, mut stop: watch::Receiver<bo
 
 async fn next_round(budget: &Budget, is_over: bool) {
     if is_over {
-        tokio::time::sleep(STUCK).await;
+        // what else is kept changes nothing
+        let _ = tokio::time::timeout(STUCK, budget.unstuck.notified()).await;
     } else {
         // whoever adopts files without a fill does not say so
         let _ = tokio::time::timeout(NOW_AND_THEN, budget.woken.notified()).await;
@@ -133,9 +143,23 @@ fn told(round: Result<Pruned, StartError>, was_over: bool) -> Option<bool> {
     }
 }
 
+/// What the mirror does by itself: it evicts as [`prune`] does, but nothing as long as nothing could be fetched again. Blocks.
+pub fn make_room(appliance: &Appliance, max_bytes: u64) -> Result<Pruned, StartError> {
+    if appliance.is_offline() {
+        return Ok(Pruned {
+            kept_bytes: appliance.metadata.totals()?.bytes,
+            max_bytes,
+            is_offline: true,
+            ..Pruned::default()
+        });
+    }
+    prune(appliance, max_bytes, &|_| !appliance.is_offline())
+}
+
 /// Evicts least recently used files until at most `max_bytes` are kept; a fiftieth less if anything has to go, so that the
-/// next file does not need a round of its own. Pinned and young files stay, and those that are being read. Blocks.
-pub fn prune(appliance: &Appliance, max_bytes: u64) -> Result<Pruned, StartError> {
+/// next file does not need a round of its own. Pinned and young files stay, and those that are being read. `goes_on` hears before
+/// each file how far it is, and may end it. Blocks.
+pub fn prune(appliance: &Appliance, max_bytes: u64, goes_on: &dyn Fn(&Pruned) -> bool) -> Result<Pruned, StartError> {
     let _one_at_a_time = appliance.budget.lock();
     let mut pruned = Pruned {
         kept_bytes: appliance.metadata.totals()?.bytes,
@@ -150,19 +174,16 @@ pub fn prune(appliance: &Appliance, max_bytes: u64) -> Result<Pruned, StartError
     let mut pinned = appliance.decisions.pinned_checksums()?;
     // upstream may not have them any more, and the operator may want them back
     pinned.extend(appliance.index.irreplaceable()?);
-    let goal = max_bytes - max_bytes / 50;
-    let mut last = None;
-    while pruned.kept_bytes > goal && !appliance.stopping() {
-        let mut candidates = candidates(appliance, last.as_ref())?;
-        evict(appliance, &candidates, &pinned, goal, &mut pruned)?;
-        if candidates.len() < BATCH as usize {
-            break;
-        }
-        last = candidates.pop();
-    }
+    let round = Round {
+        appliance,
+        pinned,
+        goal: max_bytes - max_bytes / 50,
+        goes_on,
+    };
+    let evicted = round.evict_until_goal(&mut pruned);
     appliance.budget.evicted_files.fetch_add(pruned.files, Relaxed);
     appliance.budget.evicted_bytes.fetch_add(pruned.bytes, Relaxed);
-    Ok(pruned)
+    evicted.map(|()| pruned)
 }
 
 /// The next ones behind the last that was looked at.
@@ -175,23 +196,45 @@ fn candidates(appliance: &Appliance, last: Option<&KeptRow>) -> Result<Vec<KeptR
     appliance.metadata.eviction_candidates(last, BATCH, younger_than)
 }
 
-/// Evicts from `candidates` until `goal` is reached.
-fn evict(
-    appliance: &Appliance,
-    candidates: &[KeptRow],
-    pinned: &HashSet<Checksum>,
+/// One look for what can go.
+struct Round<'a> {
+    appliance: &'a Appliance,
+    pinned: HashSet<Checksum>,
+    /// So many bytes may be left.
     goal: u64,
-    pruned: &mut Pruned,
-) -> Result<(), StartError> {
-    for row in candidates {
-        if pruned.kept_bytes <= goal || appliance.stopping() {
-            break;
+    goes_on: &'a dyn Fn(&Pruned) -> bool,
+}
+
+impl Round<'_> {
+    fn is_over(&self, pruned: &Pruned) -> bool {
+        pruned.kept_bytes <= self.goal || self.appliance.stopping() || !(self.goes_on)(pruned)
+    }
+
+    fn evict_until_goal(&self, pruned: &mut Pruned) -> Result<(), StartError> {
+        let mut last = None;
+        while !self.is_over(pruned) {
+            let mut candidates = candidates(self.appliance, last.as_ref())?;
+            for row in &candidates {
+                if self.is_over(pruned) {
+                    return Ok(());
+                }
+                self.evict(row, pruned)?;
+            }
+            if candidates.len() < BATCH as usize {
+                break;
+            }
+            last = candidates.pop();
         }
-        if pinned.contains(&row.checksum) {
-            continue;
+        Ok(())
+    }
+
+    fn evict(&self, row: &KeptRow, pruned: &mut Pruned) -> Result<(), StartError> {
+        let appliance = self.appliance;
+        if self.pinned.contains(&row.checksum) {
+            return Ok(());
         }
         let freed_bytes = match appliance.cache.evict_unused(&row.checksum)? {
-            Eviction::InUse => continue,
+            Eviction::InUse => return Ok(()),
             Eviction::Freed(bytes) => bytes,
             Eviction::Absent => 0,
         };
@@ -201,8 +244,8 @@ fn evict(
         pruned.files += u64::from(freed_bytes > 0);
         pruned.bytes += freed_bytes;
         pruned.kept_bytes = appliance.metadata.totals()?.bytes;
+        Ok(())
     }
-    Ok(())
 }
 
 /// A fill may have brought the file again, and recorded it, before its old row went.
@@ -241,16 +284,22 @@ mod tests {
         }
     }
 
+    /// Offline, with so many files recorded, which are on no disk.
+    fn appliance(dir: &std::path::Path, files: u32) -> (Appliance, Vec<KeptFile>) {
+        let settings = Settings::load(None, Environment::of(&[("MIRROR_MODE", "offline")]), &[]).unwrap();
+        let data_dir = DataDir::lock(&dir.join("data"), "the test").unwrap();
+        let appliance = Appliance::open(settings, data_dir, mpsc::unbounded_channel().0).unwrap();
+        let files: Vec<KeptFile> = (0..files).map(recorded).collect();
+        appliance.metadata.record_kept_all(&files).unwrap();
+        (appliance, files)
+    }
+
     #[tokio::test]
     async fn it_looks_at_each_file_once_however_many_are_pinned() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings::load(None, Environment::of(&[("MIRROR_UPSTREAM__SPARSE", "")]), &[]).unwrap();
-        let data_dir = DataDir::lock(&dir.path().join("data"), "the test").unwrap();
-        let appliance = Appliance::open(settings, data_dir, mpsc::unbounded_channel().0).unwrap();
         // the first batch is pinned as a whole, and of the second all but the last few
-        let (pinned, all) = (BATCH * 3 / 2, BATCH * 3 / 2 + 5);
-        let files: Vec<KeptFile> = (0..all).map(recorded).collect();
-        appliance.metadata.record_kept_all(&files).unwrap();
+        let pinned = BATCH * 3 / 2;
+        let (appliance, files) = appliance(dir.path(), pinned + 5);
         let pin = |file: &KeptFile| PinnedFile {
             name: file.name.clone(),
             version: file.version.clone(),
@@ -259,9 +308,45 @@ mod tests {
         let pins: Vec<PinnedFile> = files.iter().take(pinned as usize).map(pin).collect();
         appliance.decisions.pin("many", &pins).unwrap();
 
-        let pruned = prune(&appliance, 0).unwrap();
+        let pruned = prune(&appliance, 0, &|_| true).unwrap();
         assert_eq!(pruned.kept_bytes, u64::from(pinned) * 10);
         assert!(pruned.is_over());
         appliance.stop(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_by_itself_when_nothing_can_be_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (appliance, _) = appliance(dir.path(), 3);
+        let pruned = make_room(&appliance, 0).unwrap();
+        assert!(pruned.is_over() && pruned.is_offline && pruned.kept_bytes == 30);
+        assert!(pruned.to_string().contains("nothing goes by itself"), "{pruned}");
+        assert_eq!(appliance.metadata.totals().unwrap().files, 3);
+        let by_hand = prune(&appliance, 0, &|_| true).unwrap();
+        assert_eq!((by_hand.kept_bytes, appliance.metadata.totals().unwrap().files), (0, 0));
+        appliance.stop(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn it_ends_before_the_next_file_when_nobody_wants_it_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (appliance, _) = appliance(dir.path(), 20);
+        let pruned = prune(&appliance, 0, &|pruned| pruned.kept_bytes > 150).unwrap();
+        assert_eq!(pruned.kept_bytes, 150);
+        appliance.stop(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn when_it_is_stuck_it_is_woken_by_what_lets_something_go() {
+        let budget = Budget::default();
+        budget.look();
+        let woken = next_round(&budget, true);
+        tokio::pin!(woken);
+        let is_waiting = tokio::time::timeout(Duration::ZERO, &mut woken).await.is_err();
+        assert!(is_waiting, "what is kept more lets nothing go");
+        let began = std::time::Instant::now();
+        budget.look_again();
+        woken.await;
+        assert!(began.elapsed() < STUCK);
     }
 }

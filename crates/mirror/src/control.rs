@@ -65,8 +65,8 @@ pub enum Request {
         /// Which.
         wish: Wish,
     },
-    /// How that goes.
-    PrefetchProgress {
+    /// How work goes that was begun with a ticket.
+    Progress {
         /// Which.
         ticket: u64,
     },
@@ -79,7 +79,7 @@ pub enum Request {
         /// As JSON.
         json: bool,
     },
-    /// Make these the files of a pin.
+    /// Begin to make these the files of a pin; the reply is a ticket.
     Pin {
         /// Its name.
         name: String,
@@ -107,7 +107,7 @@ pub enum Request {
     },
     /// How that goes.
     VerifyProgress,
-    /// Evict what is beyond the budget.
+    /// Begin to evict what is beyond the budget; the reply is a ticket.
     Prune {
         /// The budget, if the command has one.
         max_bytes: Option<u64>,
@@ -262,22 +262,24 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::Refresh { name } => crate::maintenance::refresh(appliance, &name).await,
         Request::Removed { json } => Reply::of(removed_text(&appliance.index, json).await),
         Request::Decide { word, name, version } => {
-            Reply::of(decide(&appliance.index, word, &name, version.as_ref()).await)
+            let reply = Reply::of(decide(&appliance.index, word, &name, version.as_ref()).await);
+            // what upstream removed stays, and may go once that is accepted
+            appliance.budget.look_again();
+            reply
         }
         Request::Prefetch { wish } => crate::prefetch::begin(appliance, wish),
-        Request::PrefetchProgress { ticket } => appliance.prefetches.tell(ticket),
+        Request::Progress { ticket } => appliance.jobs.tell(ticket),
         Request::Check {
             crates,
             elsewhere,
             json,
         } => or_failed(checked(appliance, crates, &elsewhere, json).await),
-        request @ (Request::Pin { .. } | Request::Unpin { .. } | Request::Pins) => {
-            or_failed(carry_out_pins(appliance, request).await)
-        }
+        Request::Pin { name, named } => crate::maintenance::pin(appliance, name, named),
+        request @ (Request::Unpin { .. } | Request::Pins) => or_failed(carry_out_pins(appliance, request).await),
         Request::Evict { name, version } => crate::maintenance::evict(Arc::clone(appliance), name, version).await,
         Request::Verify { repair } => crate::maintenance::verify(appliance, repair),
         Request::VerifyProgress => appliance.verify_job.tell(),
-        Request::Prune { max_bytes } => crate::maintenance::prune(Arc::clone(appliance), max_bytes).await,
+        Request::Prune { max_bytes } => crate::maintenance::prune(appliance, max_bytes),
         Request::Who { name, version } => crate::maintenance::who(Arc::clone(appliance), name, version).await,
     }
 }

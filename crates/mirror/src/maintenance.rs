@@ -8,10 +8,11 @@ use metadata_db::{DecisionsDb, MetadataDb, Pin};
 use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};
 
 use crate::appliance::{Appliance, StartError};
-use crate::commands::{NO_BUDGET, differences_text, pruned_reply, synced_text, verify_reply, words};
+use crate::commands::{Jobs, NO_BUDGET, differences_text, pin_named, pruned, synced_text, verify_reply, words};
 use crate::control::Reply;
 use crate::data_dir::DataDir;
 use crate::error::chain;
+use crate::selected::Named;
 
 /// Begins a round of following upstream's git repository, in the background.
 pub fn sync(appliance: &Arc<Appliance>) -> Reply {
@@ -51,17 +52,27 @@ pub fn verify(appliance: &Arc<Appliance>, repair: bool) -> Reply {
     Reply::ok("begun")
 }
 
-/// Evicts what is beyond the budget: the command's, else the one in force.
-pub async fn prune(appliance: Arc<Appliance>, max_bytes: Option<u64>) -> Reply {
+/// Begins to evict what is beyond the budget: the command's, else the one in force.
+pub fn prune(appliance: &Arc<Appliance>, max_bytes: Option<u64>) -> Reply {
     let Some(max_bytes) = max_bytes.or(appliance.settings.cache.max_bytes) else {
         return Reply::failed(NO_BUDGET);
     };
-    let pruning = tokio::task::spawn_blocking(move || crate::budget::prune(&appliance, max_bytes));
-    match pruning.await {
-        Ok(Ok(pruned)) => pruned_reply(pruned),
-        Ok(Err(error)) => Reply::failed(chain(&*error)),
-        Err(_) => Reply::failed("the eviction was abandoned"),
-    }
+    Jobs::begin(appliance, "a prune", move |appliance, job| async move {
+        let pruning = tokio::task::spawn_blocking(move || pruned(&appliance, max_bytes, &*job));
+        match pruning.await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => Reply::failed(chain(&*error)),
+            Err(_) => Reply::failed("the eviction was abandoned"),
+        }
+    })
+}
+
+/// Begins to make what is named the set of that name.
+pub fn pin(appliance: &Arc<Appliance>, name: String, named: Named) -> Reply {
+    Jobs::begin(appliance, "a pin", move |appliance, job| async move {
+        let pinned = pin_named(&appliance, &name, named, &*job).await;
+        pinned.unwrap_or_else(|error| Reply::failed(chain(&*error)))
+    })
 }
 
 /// Where the published index differs from the upstream commit that it has come to.
@@ -103,10 +114,12 @@ pub async fn who(appliance: Arc<Appliance>, name: CrateName, version: Option<Cra
 pub async fn evict(appliance: Arc<Appliance>, name: CrateName, version: Option<CrateVersion>) -> Reply {
     let evicting = tokio::task::spawn_blocking(move || {
         let remove = |checksum: &Checksum| appliance.cache.evict(checksum);
-        match appliance.decisions.pins() {
+        let reply = match appliance.decisions.pins() {
             Ok(pins) => forget(&appliance.metadata, &pins, remove, &name, version.as_ref()),
             Err(error) => Reply::failed(chain(&error)),
-        }
+        };
+        appliance.budget.look_again();
+        reply
     });
     evicting
         .await

@@ -138,7 +138,7 @@ async fn planned(
 }
 
 /// Why it makes no sense to go on.
-fn over(appliance: &Appliance, watcher: &impl Watcher) -> Option<&'static str> {
+pub fn over(appliance: &Appliance, watcher: &impl Watcher) -> Option<&'static str> {
     if appliance.stopping() {
         return Some("the server is shutting down");
     }
@@ -146,7 +146,7 @@ fn over(appliance: &Appliance, watcher: &impl Watcher) -> Option<&'static str> {
 }
 
 /// Does `work`, which is dropped where it waits when nobody wants it any more.
-async fn unless_over<T>(
+pub async fn unless_over<T>(
     appliance: &Appliance,
     watcher: &impl Watcher,
     work: impl Future<Output = Result<T, StartError>>,

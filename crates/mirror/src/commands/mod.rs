@@ -3,6 +3,7 @@
 mod check;
 mod decisions;
 mod doctor;
+mod jobs;
 mod named;
 mod own_appliance;
 mod pins;
@@ -17,9 +18,9 @@ mod verify;
 
 pub use check::checked;
 pub use decisions::{Dispute, Word, decide, disputes, removed_text};
-pub use pins::carry_out_pins;
-pub use progress::Job;
-pub use prune::{NO_BUDGET, pruned_reply};
+pub use jobs::{Job, Jobs};
+pub use pins::{carry_out_pins, pin_named};
+pub use prune::{NO_BUDGET, pruned};
 pub use sync::{differences_text, synced_text, words};
 pub use verify::reply as verify_reply;
 

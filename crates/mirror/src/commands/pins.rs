@@ -6,13 +6,14 @@ use index_sync::Ask;
 use metadata_db::PinnedFile;
 
 use super::own_appliance::with_own_appliance;
+use super::progress::{OwnWatcher, done_by_server};
 use super::{Ended, by_lockfiles, finish};
 use crate::appliance::{Appliance, StartError};
 use crate::cli;
 use crate::control::{Reply, Request, ask};
 use crate::data_dir::check_format;
 use crate::error::chain;
-use crate::prefetch::size;
+use crate::prefetch::{Watcher, over, size, unless_over};
 use crate::selected::{Found, Gathered, Named, Whereabouts, gather, whereabouts};
 use crate::settings::Settings;
 
@@ -24,8 +25,23 @@ pub fn pin(settings: Settings, name: &str, named: &cli::Named) -> Ended {
         crates,
         ..Named::default()
     };
-    let name = name.to_owned();
-    carried_out(settings, Request::Pin { name, named })
+    check_format(&settings.data_dir)?;
+    let request = Request::Pin {
+        name: name.to_owned(),
+        named: named.clone(),
+    };
+    let reply = match done_by_server(&settings, &request)? {
+        Some(reply) => reply,
+        None => {
+            let own = OwnWatcher::new();
+            let reply = with_own_appliance(settings, async |appliance| {
+                pin_named(appliance, name, named, &own).await
+            });
+            own.clear();
+            reply?
+        }
+    };
+    finish(&reply)
 }
 
 /// Deletes the set; its files become like all others.
@@ -47,29 +63,41 @@ fn carried_out(settings: Settings, request: Request) -> Ended {
     finish(&reply)
 }
 
-/// What one of these commands comes to.
+/// What `unpin` and `pins` come to.
 pub async fn carry_out_pins(appliance: &Arc<Appliance>, request: Request) -> Result<Reply, StartError> {
-    match request {
-        Request::Pin { name, named } => pin_named(appliance, &name, named).await,
-        Request::Unpin { name } if appliance.decisions.unpin(&name)? => {
-            Ok(Reply::ok(format!("{name}: no longer pinned")))
-        }
-        Request::Unpin { name } => Ok(Reply::failed(format!("{name}: there is no such pin"))),
-        _ => listed(appliance).await,
+    let Request::Unpin { name } = request else {
+        return listed(appliance).await;
+    };
+    if !appliance.decisions.unpin(&name)? {
+        return Ok(Reply::failed(format!("{name}: there is no such pin")));
     }
+    appliance.budget.look_again();
+    Ok(Reply::ok(format!("{name}: no longer pinned")))
 }
 
 /// All of it or nothing: what protects files today is not given up for what may be a slip of the pen, or upstream's bad day.
-async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Result<Reply, StartError> {
-    let (pinned, missing) = match chosen(appliance, named).await {
+pub async fn pin_named(
+    appliance: &Arc<Appliance>,
+    name: &str,
+    named: Named,
+    watcher: &impl Watcher,
+) -> Result<Reply, StartError> {
+    let choosing = chosen(appliance, named, watcher);
+    let (pinned, missing) = match unless_over(appliance, watcher, choosing).await {
         Ok(chosen) => chosen,
         Err(error) => (Vec::new(), vec![chain(&*error)]),
     };
+    // nobody would hear what is in force from now on
+    if let Some(why) = over(appliance, watcher) {
+        return Err(format!("it was ended before its time: {why}").into());
+    }
     if pinned.is_empty() || !missing.is_empty() {
         return unchanged(appliance, name, &missing);
     }
     let (own, set, files) = (Arc::clone(appliance), name.to_owned(), pinned.clone());
     let (kept, bytes) = tokio::task::spawn_blocking(move || put_down(&own, &set, &files)).await??;
+    // what the set had before may go
+    appliance.budget.look_again();
     log::info!("{name}: {} crate files pinned by command", pinned.len());
     let mut report = format!(
         "{name}: {} crate files pinned, {kept} of them kept ({})",
@@ -83,8 +111,14 @@ async fn pin_named(appliance: &Arc<Appliance>, name: &str, named: Named) -> Resu
 }
 
 /// The files that are meant, and what cannot be pinned, one line each.
-async fn chosen(appliance: &Arc<Appliance>, named: Named) -> Result<(Vec<PinnedFile>, Vec<String>), StartError> {
-    let Gathered { files, problems, .. } = gather(appliance, named, Ask::IfOld, &|_| ()).await?;
+async fn chosen(
+    appliance: &Arc<Appliance>,
+    named: Named,
+    watcher: &impl Watcher,
+) -> Result<(Vec<PinnedFile>, Vec<String>), StartError> {
+    let say = |words| watcher.say(words);
+    let Gathered { files, problems, .. } = gather(appliance, named, Ask::IfOld, &say).await?;
+    watcher.say(format!("looking where {} crate files are", files.len()));
     let mut missing: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut pinned = Vec::new();
     for Found { selected, whereabouts } in whereabouts(appliance, files).await? {

@@ -1,18 +1,18 @@
-//! Long work by command: a line of progress here, and in the server what a command is told of it.
+//! Long work by command: the line of progress.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::say;
 use crate::appliance::StartError;
 use crate::control::{Reply, Request, ask};
+use crate::prefetch::Watcher;
 use crate::settings::Settings;
 
 /// Plain lines of progress come so often.
 const PLAIN_LINES: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
-/// Whoever watches work asks every [`POLL`]: one who has not asked for so long is gone.
-const ABANDONED: Duration = Duration::from_secs(10);
 
 /// One line that is written over on a terminal, and lines now and then elsewhere.
 pub struct Bar {
@@ -88,81 +88,50 @@ pub fn watch(
     }
 }
 
-/// How work by command goes in the server.
-#[derive(Debug, Default)]
-pub struct Job(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    running: bool,
-    words: String,
-    announced: Option<String>,
-    /// Whether somebody heard the announcement.
-    told: bool,
-    asked: Option<Instant>,
-    outcome: Option<Reply>,
+/// Has the server do the work that is begun by `request`, and shows how it goes; `None` if no server runs.
+pub fn done_by_server(settings: &Settings, request: &Request) -> Result<Option<Reply>, StartError> {
+    let begun = match ask(&settings.data_dir, request)? {
+        Some(begun) if begun.ok => begun,
+        other => return Ok(other),
+    };
+    let ticket = begun.message.parse()?;
+    let announce = |bar: &mut Bar, text: &str| {
+        bar.clear();
+        let _ = say(&format!("{text}\n"));
+    };
+    watch(settings, &mut Bar::new(), &Request::Progress { ticket }, announce).map(Some)
 }
 
-impl Job {
-    /// Begins one unless one is running; the caller then runs it.
-    pub fn begin(&self) -> bool {
-        let mut state = self.state();
-        let begins = !state.running;
-        if begins {
-            *state = State {
-                running: true,
-                words: "beginning".to_owned(),
-                asked: Some(Instant::now()),
-                ..State::default()
-            };
-        }
-        begins
+/// Shows progress where the work is done.
+pub struct OwnWatcher(Mutex<Bar>);
+
+impl OwnWatcher {
+    /// On standard error.
+    pub fn new() -> Self {
+        Self(Mutex::new(Bar::new()))
     }
 
-    /// How far it is.
-    pub fn say(&self, words: String) {
-        self.state().words = words;
+    /// Takes the line away.
+    pub fn clear(&self) {
+        self.bar().clear();
     }
 
-    /// What to print before it begins in earnest.
-    pub fn announce(&self, text: String) {
-        self.state().announced = Some(text);
+    fn bar(&self) -> MutexGuard<'_, Bar> {
+        self.0.lock().expect("nothing panics while it shows progress")
+    }
+}
+
+impl Watcher for OwnWatcher {
+    fn say(&self, words: String) {
+        self.bar().show(&words);
     }
 
-    /// It is over.
-    pub fn end(&self, outcome: Reply) {
-        let mut state = self.state();
-        // short work is over before anybody has asked
-        let untold = state.announced.take().filter(|_| !state.told);
-        let report = [untold, outcome.report].into_iter().flatten().collect::<Vec<_>>();
-        let report = (!report.is_empty()).then(|| report.join("\n"));
-        *state = State {
-            outcome: Some(Reply { report, ..outcome }),
-            ..State::default()
-        };
+    fn announce(&self, text: String) {
+        self.clear();
+        let _ = say(&format!("{text}\n"));
     }
 
-    /// Whether nobody has asked for its progress for a while: whoever wanted it is gone.
-    pub fn is_abandoned(&self) -> bool {
-        self.state().asked.is_none_or(|asked| asked.elapsed() > ABANDONED)
-    }
-
-    /// What to tell: a line that begins with `… ` while it runs.
-    pub fn tell(&self) -> Reply {
-        let mut state = self.state();
-        state.asked = Some(Instant::now());
-        state.told |= state.announced.is_some();
-        match &state.outcome {
-            Some(outcome) => outcome.clone(),
-            None if state.running => Reply {
-                report: state.announced.clone(),
-                ..Reply::ok(format!("… {}", state.words))
-            },
-            None => Reply::failed("no such work is under way"),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics while it holds this lock")
+    fn is_over(&self) -> bool {
+        false
     }
 }

@@ -73,7 +73,7 @@ pub async fn gone(
 pub async fn make_room(appliance: &Arc<Appliance>) -> Result<(), StartError> {
     if let Some(max_bytes) = appliance.settings.cache.max_bytes {
         let own = Arc::clone(appliance);
-        let pruned = tokio::task::spawn_blocking(move || crate::budget::prune(&own, max_bytes)).await??;
+        let pruned = tokio::task::spawn_blocking(move || crate::budget::make_room(&own, max_bytes)).await??;
         if pruned.files > 0 {
             log::info!("made room: {pruned}");
         }
