@@ -390,6 +390,15 @@ fn is_kept(mirror: &MirrorProcess, krate: &BuiltCrate) -> bool {
     mirror.kept_files().iter().any(|file| file.ends_with(&name))
 }
 
+/// Whatever becomes of the one who holds this: it is over then.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Asks for kept files and their index files for as long as `what` lasts, and for each at least once: all answers are right.
 fn hits_go_on(mirror: &MirrorProcess, kept: &[BuiltCrate], what: impl FnOnce()) {
     let over = AtomicBool::new(false);
@@ -404,8 +413,9 @@ fn hits_go_on(mirror: &MirrorProcess, kept: &[BuiltCrate], what: impl FnOnce()) 
                 assert_eq!(line.text(), format!("{}\n", krate.index_line));
             }
         });
+        let until_then = Over(&over);
         what();
-        over.store(true, Relaxed);
+        drop(until_then);
         hits.join().unwrap();
     });
 }
@@ -420,8 +430,8 @@ fn a_disk_that_is_full_costs_no_hit_and_heals() {
     let kept: Vec<_> = (0..20)
         .map(|number| publish(&upstream, &format!("kept{number}")))
         .collect();
-    let [begun, cold] = ["begun", "cold"].map(|name| {
-        let krate = CrateBuilder::new(name, "1.0.0").padding(6 << 20).build();
+    let [begun, cold, large] = [("begun", 6), ("cold", 6), ("large", 9)].map(|(name, size_mib)| {
+        let krate = CrateBuilder::new(name, "1.0.0").padding(size_mib << 20).build();
         upstream.add(&krate);
         krate
     });
@@ -437,22 +447,25 @@ fn a_disk_that_is_full_costs_no_hit_and_heals() {
     let ballast = Ballast::on(&mirror, 0);
     hits_go_on(&mirror, &kept, || {
         gate.open();
-        let ended = client.finish();
-        assert!(ended.is_err() || ended.is_ok_and(|(reply, _)| !reply.complete || reply.status >= 500));
-        // a file of 6 MiB is passed on through memory
+        // files of 6 MiB are passed on through memory, also one that had begun on disk
+        let (reply, _) = client.finish().unwrap();
+        assert_whole(&reply, &begun);
         assert_whole(&get(&mirror, "cold"), &cold);
-        assert!(!is_kept(&mirror, &begun) && !is_kept(&mirror, &cold));
+        let refused = get(&mirror, "large");
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.text().contains("space"), "{}", refused.text());
+        assert!([&begun, &cold, &large].iter().all(|krate| !is_kept(&mirror, krate)));
     });
     assert!(misnamed(&mirror.kept_files()).is_none_or(|wrong| wrong.is_empty()));
     ballast.lift();
     // the promise is 10 s; machines that run tests do other things too
     let healed = eventually(Duration::from_secs(30), || {
-        let had = [&begun, &cold].map(|krate| get(&mirror, &krate.name).body == krate.bytes);
-        (had == [true, true]).then_some(())
+        let had = [&begun, &cold, &large].map(|krate| get(&mirror, &krate.name).body == krate.bytes);
+        (had == [true; 3]).then_some(())
     });
     assert!(healed.is_some(), "{}", mirror.log());
-    assert!(is_kept(&mirror, &begun) && is_kept(&mirror, &cold));
-    wait_until(&mirror, "they are recorded", || mirror.metric("kept_files") == 22);
+    assert!([&begun, &cold, &large].iter().all(|krate| is_kept(&mirror, krate)));
+    wait_until(&mirror, "they are recorded", || mirror.metric("kept_files") == 23);
     assert!(!mirror.log().contains("panicked"), "{}", mirror.log());
 }
 
