@@ -1,0 +1,121 @@
+//! The folders of the data directory that a command writes into beside the server.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::appliance::StartError;
+use crate::settings::Settings;
+
+/// Makes a folder of the data directory that nobody else may look into.
+pub fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+/// Whom the data directory belongs to, if that is somebody else than who makes files in it, which is root then: the server has to
+/// be able to move them.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner(Option<(u32, u32)>);
+
+impl Owner {
+    /// Of a data directory.
+    pub fn of(data_dir: &Path) -> io::Result<Self> {
+        let owner = std::fs::metadata(data_dir)?;
+        let own = rustix::process::geteuid();
+        let is_other = own.is_root() && owner.uid() != own.as_raw();
+        Ok(Self(is_other.then(|| (owner.uid(), owner.gid()))))
+    }
+
+    /// Gives it what was made.
+    pub fn give(self, path: &Path) -> io::Result<()> {
+        match self.0 {
+            Some((user, group)) => chown(path, Some(user), Some(group)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who gives the command, for the log.
+pub fn who(settings: &Settings) -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"];
+    let named = names.into_iter().find_map(|name| settings.environment.get(name));
+    named.map_or_else(
+        || format!("uid {}", rustix::process::getuid().as_raw()),
+        |name| name.chars().filter(|c| !c.is_control()).take(100).collect(),
+    )
+}
+
+/// `imports/`, while one command works in it.
+#[derive(Debug)]
+pub struct Staging {
+    /// Who gets what is staged.
+    pub owner: Owner,
+    path: PathBuf,
+    #[expect(dead_code, reason = "it is held, not read")]
+    lock: File,
+}
+
+impl Staging {
+    /// Refuses if another import is under way.
+    pub fn lock(data_dir: &Path) -> Result<Self, StartError> {
+        let path = data_dir.join("imports");
+        make(&path)?;
+        let owner = Owner::of(data_dir)?;
+        owner.give(&path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o640)
+            .open(path.join("LOCK"))?;
+        owner.give(&path.join("LOCK"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { owner, path, lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err("another `mirror import` is under way here: wait until it is done".into())
+            }
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    /// The folder of a bundle, made if need be.
+    pub fn folder(&self, id: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(id);
+        make(&path)?;
+        self.owner.give(&path)?;
+        Ok(path)
+    }
+
+    /// Removes a folder with all that is in it.
+    pub fn remove(&self, id: &str) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.path.join(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// Where a bundle is staged.
+pub fn staged(data_dir: &Path, id: &str) -> PathBuf {
+    data_dir.join("imports").join(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_import_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::lock(dir.path()).unwrap();
+        std::fs::write(staging.folder("one").unwrap().join("file"), "").unwrap();
+        let second = Staging::lock(dir.path()).unwrap_err().to_string();
+        assert!(second.contains("another `mirror import` is under way"), "{second}");
+        staging.remove("one").unwrap();
+        staging.remove("one").unwrap();
+        assert!(!staged(dir.path(), "one").exists());
+        drop(staging);
+        Staging::lock(dir.path()).unwrap();
+    }
+}
