@@ -178,7 +178,7 @@ fn a_newer_database_is_refused_and_not_a_byte_of_it_changes() {
                 ),
                 "{error:?}"
             );
-            assert!(error.to_string().ends_with("up to 2: use a newer mirror"), "{error}");
+            assert!(error.to_string().ends_with("up to 3: use a newer mirror"), "{error}");
             let reading = MetadataDb::open_read_only(&path);
             assert!(matches!(reading, Err(Error::Newer { found: 1000, .. })));
             assert_eq!(fs::read(&path).unwrap(), before);
