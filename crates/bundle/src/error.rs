@@ -147,6 +147,9 @@ pub enum Error {
         /// What was asked for.
         limit_bytes: u64,
     },
+    /// It was asked for more after an error.
+    #[error("it was found to be wrong before")]
+    Broken,
     /// A part that does not go with the others.
     #[error("part {part}: {why}")]
     Part {

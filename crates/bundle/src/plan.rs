@@ -77,7 +77,7 @@ impl Plan {
                     why: format!("it would have more than {MAX_PARTS} parts"),
                 });
             }
-            let end = size.end_of_part(first, split)?;
+            let end = size.end_of_part(first, ranges.is_empty(), split)?;
             ranges.push(first..end);
             first = end;
         }
@@ -199,8 +199,7 @@ impl Size<'_> {
     }
 
     /// Where the part that begins with the crate file `first` ends.
-    fn end_of_part(&self, first: usize, split: Option<u64>) -> Result<usize, Error> {
-        let is_first = first == 0;
+    fn end_of_part(&self, first: usize, is_first: bool, split: Option<u64>) -> Result<usize, Error> {
         let limit = split.unwrap_or(u64::MAX);
         let alone = self.file_bytes(self.framed_bytes, is_first, 0, 0);
         if alone > limit {

@@ -142,6 +142,7 @@ impl<R: Read> Opened<R> {
             crate_bytes_left,
             current: None,
             is_finished: false,
+            is_broken: false,
         })
     }
 }
@@ -156,6 +157,7 @@ pub struct Members<R> {
     crate_bytes_left: u64,
     current: Option<Current>,
     is_finished: bool,
+    is_broken: bool,
 }
 
 /// The member that is being read.
@@ -186,28 +188,45 @@ impl<R: Read> Members<R> {
         if self.is_finished {
             return Ok(None);
         }
-        if self.current.is_some() {
-            Member {
-                members: self,
-                bytes: 0,
-            }
-            .drain()?;
+        if self.is_broken {
+            return Err(Error::Broken);
         }
+        self.drain_current()?;
+        self.is_broken = true;
         let Some((name, expected)) = self.sums.member(self.number) else {
             self.finish()?;
+            self.is_broken = false;
             return Ok(None);
         };
         let bytes = self.tape.begin(name, self.limit(name))?;
         if let MemberName::Crate(_) = name {
             self.crate_bytes_left -= bytes;
         }
+        self.is_broken = false;
         self.number += 1;
         self.current = Some(Current {
             name,
             expected,
             hasher: Sha256::new(),
         });
-        Ok(Some(Member { members: self, bytes }))
+        Ok(Some(Member {
+            members: self,
+            name,
+            bytes,
+        }))
+    }
+
+    /// Reads and hashes what the caller left of the member before.
+    fn drain_current(&mut self) -> Result<(), Error> {
+        let Some(Current { name, .. }) = self.current else {
+            return Ok(());
+        };
+        let rest = Member {
+            members: self,
+            name,
+            bytes: 0,
+        };
+        rest.drain()
     }
 
     /// What a member may have by what the manifest says.
@@ -241,6 +260,7 @@ impl<R: Read> Members<R> {
         if actual == expected {
             return Ok(());
         }
+        self.is_broken = true;
         Err(Error::Content {
             member: name,
             expected,
@@ -254,20 +274,14 @@ impl<R: Read> Members<R> {
 #[derive(Debug)]
 pub struct Member<'a, R> {
     members: &'a mut Members<R>,
+    name: MemberName,
     bytes: u64,
 }
 
 impl<R: Read> Member<'_, R> {
     /// Which one it is.
-    ///
-    /// # Panics
-    /// It was read to its end.
-    pub fn name(&self) -> MemberName {
-        self.members
-            .current
-            .as_ref()
-            .expect("a member has a name until it was read")
-            .name
+    pub const fn name(&self) -> MemberName {
+        self.name
     }
 
     /// Its size.
@@ -280,7 +294,7 @@ impl<R: Read> Member<'_, R> {
     /// # Errors
     /// It was not, or could not be read; or `out` gave up.
     pub fn copy_to(mut self, out: &mut impl Write) -> Result<(), Error> {
-        let member = self.name();
+        let member = self.name;
         loop {
             let bytes = self
                 .fill_buf()

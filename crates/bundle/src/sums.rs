@@ -23,19 +23,25 @@ pub struct Sums {
     pub crates: Vec<Checksum>,
 }
 
-/// The bytes of one line.
-fn line_bytes(member: MemberName) -> u64 {
-    (HEX + 2 + member.to_string().len() + 1) as u64
+/// The bytes of the line of a name of so many bytes.
+const fn line_bytes(name_bytes: usize) -> u64 {
+    (HEX + 2 + name_bytes + 1) as u64
 }
 
 /// The bytes of a whole `SHA256SUMS`.
-pub(crate) fn text_bytes(has_changes: bool, has_decisions: bool, crate_files: u64) -> u64 {
-    let crate_line = line_bytes(MemberName::Crate(Checksum::from_bytes([0; 32])));
-    let optional = |is_there: bool, member| if is_there { line_bytes(member) } else { 0 };
-    line_bytes(MemberName::Manifest)
-        + optional(has_changes, MemberName::Changes)
-        + optional(has_decisions, MemberName::Decisions)
-        + crate_line * crate_files
+pub(crate) const fn text_bytes(has_changes: bool, has_decisions: bool, crate_files: u64) -> u64 {
+    let changes = if has_changes {
+        line_bytes("index/changes.gz".len())
+    } else {
+        0
+    };
+    let decisions = if has_decisions {
+        line_bytes("index/decisions.jsonl.gz".len())
+    } else {
+        0
+    };
+    let crates = crate_files * line_bytes("crates/.crate".len() + HEX);
+    line_bytes("MANIFEST.json".len()) + changes + decisions + crates
 }
 
 /// Writes it as `sha256sum` does.
