@@ -4,13 +4,13 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use metadata_db::{DecisionKind, DecisionsDb, MetadataDb};
-use registry::{Checksum, IndexPath};
+use registry::{Checksum, IndexEdit, IndexPath};
 use tempfile::TempDir;
 use testkit::{CrateBuilder, FakeUpstream, GitUpstream, git_ok};
 
 use super::super::Clock;
 use super::*;
-use crate::{Ask, Config, Follow, PackLogState, Repository, RepositoryLimits, SparseUpstream};
+use crate::{Ask, Config, Follow, PackLogState, Repository, RepositoryLimits, SparseUpstream, StateKind};
 
 /// An index that follows a git upstream, with a sparse one beside it.
 struct Bench {
@@ -58,7 +58,23 @@ impl Bench {
 
     /// One round, which must go well.
     async fn round(&self) -> SyncReport {
-        self.index.sync_once(|_| ()).await.unwrap()
+        let report = self.index.sync_once(|_| ()).await.unwrap();
+        // Upkeep comes after the commit; a `git fsck` that runs while packs are removed misses them.
+        let upkeep_is_over = self.index.inner.publisher.with_repository(|_| Ok(()));
+        upkeep_is_over.await.unwrap();
+        report
+    }
+
+    /// Publishes a state of another mirror's index: these lines, whatever was there of their files before.
+    async fn import(&self, site: &str, files: &[(&str, String)]) {
+        let mut changes: Vec<_> = files
+            .iter()
+            .map(|(name, text)| Ok::<_, String>((path(name), IndexEdit::whole(text.as_bytes()))))
+            .collect();
+        changes.sort_by_key(|change| change.as_ref().map(|(path, _)| path.clone()).ok());
+        let before = self.index.state(StateKind::Site, site).unwrap();
+        let state = self.index.stage_state(before, changes.into_iter()).await.unwrap();
+        self.index.publish_state(site, state, "Import").await.unwrap();
     }
 
     async fn text(&self, name: &str) -> Option<String> {
@@ -712,4 +728,58 @@ async fn somebody_wants_the_whole_index() {
     index.set_mode(Mode::Offline);
     assert!(index.sync_once(|_| ()).await.is_err());
     index.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rounds_and_imports_beside_each_other_lose_nothing() {
+    let bench = Bench::new();
+    publish_many(&bench.git, 100);
+    let rounds = async {
+        for n in 0..8 {
+            bench.round().await;
+            let name = format!("krate{n}");
+            let more = line(&name, "1.0.0", false) + &line(&name, "1.1.0", n % 3 == 0) + &line(&name, "3.0.0", false);
+            change(&bench.git, &name, &more);
+        }
+        bench.round().await;
+    };
+    let imports = async {
+        for n in 0..8 {
+            let (name, own) = (format!("krate{n}"), format!("own{n}"));
+            let more = line(&name, "1.0.0", false) + &line(&name, "9.0.0", false);
+            let files = [(name.as_str(), more), (own.as_str(), line(&own, "0.1.0", false))];
+            bench.import("site", &files).await;
+        }
+    };
+    tokio::join!(rounds, imports);
+    for n in 0..8 {
+        let text = bench.text(&format!("krate{n}")).await.unwrap();
+        let mut versions: Vec<&str> = text.lines().map(|line| line.split('"').nth(7).unwrap()).collect();
+        versions.sort_unstable();
+        assert_eq!(versions, ["1.0.0", "1.1.0", "3.0.0", "9.0.0"], "{text}");
+        assert!(bench.text(&format!("own{n}")).await.is_some());
+    }
+    assert_eq!(bench.text("krate50").await.unwrap().lines().count(), 2);
+    assert_eq!(bench.index.status().files, 108);
+    assert!(bench.tip().message.contains("Upstream-Commit: "));
+    let fsck = git_ok(&bench.git_dir(), &["fsck", "--strict", "--no-dangling"]);
+    assert_eq!(fsck, "");
+    bench.assert_logged();
+}
+
+/// A whole index by a bundle is more than the pack log takes at once: it is made on a thread of its own, as after a first round.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_import_comes_into_the_pack_log() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..6_000).map(|n| format!("krate{n}")).collect();
+    let files: Vec<(&str, String)> = names
+        .iter()
+        .map(|name| (name.as_str(), line(name, "1.0.0", false)))
+        .collect();
+    bench.import("site", &files).await;
+    bench.assert_logged();
+    assert_eq!(bench.index.status().files, 6_000);
+    let clone = bench.dir.path().join("clone");
+    git_ok(bench.dir.path(), &["clone", "-q", "--no-local", "index.git", "clone"]);
+    assert_eq!(git_ok(&clone, &["ls-files"]).lines().count(), 6_001);
 }
