@@ -31,12 +31,12 @@ fn flip(bytes: &[u8], places: impl Iterator<Item = usize>) -> (usize, usize) {
 
 #[test]
 fn single_bit_flips_are_refused_or_harmless() {
-    for key in [None, Some(SecretKey::generate().unwrap())] {
+    for (key, step) in [(Some(SecretKey::generate().unwrap()), 1), (None, 5)] {
         let bytes = Sample::new(key, None).part(1);
         assert!(bytes.len() > 16_384, "{}", bytes.len());
-        let rest = (8192..bytes.len()).step_by(7);
-        let (refused, flips) = flip(&bytes, (0..8192).chain(rest));
-        assert!(flips >= 4096, "{flips}");
+        let rest = (8192..bytes.len()).step_by(7 * step);
+        let (refused, flips) = flip(&bytes, (0..8192).step_by(step).chain(rest));
+        assert!(flips >= 8192 / step, "{flips}");
         // What is harmless are the ends of the numbers in headers, and what the comments of the signature say.
         assert!(refused * 100 > flips * 97, "{refused} of {flips}");
     }
@@ -81,7 +81,7 @@ fn truncations_name_what_was_cut() {
         }
         start = end.next_multiple_of(512);
     }
-    for cut in start..start + 1024 {
+    for cut in (start..start + 1024).step_by(31) {
         let error = read(&bytes[..cut], Trust::Anyone).unwrap_err();
         assert!(
             matches!(&error, Error::Truncated { what } if what == "the end"),

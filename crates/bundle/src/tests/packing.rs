@@ -218,7 +218,16 @@ fn contents_that_make_no_bundle_are_refused() {
 
 #[test]
 fn a_million_files_are_the_most_of_one_part() {
-    let too_many: Vec<_> = (0..=1 << 20).map(|number| imagined(number, 30_000)).collect();
+    let too_many: Vec<_> = (0..=1 << 20_u32)
+        .map(|number: u32| {
+            let mut name = [0; 32];
+            name[..4].copy_from_slice(&number.to_be_bytes());
+            CrateFile {
+                checksum: Checksum::from_bytes(name),
+                bytes: 30_000,
+            }
+        })
+        .collect();
     let error = Plan::new(with_crates(too_many.clone()), None).unwrap_err();
     assert!(error.to_string().contains("--split"), "{error}");
     let plan = Plan::new(with_crates(too_many), Some(u64::MAX)).unwrap();
