@@ -25,6 +25,7 @@ use crate::prefetch::Prefetches;
 use crate::scrubber::Scrubbed;
 use crate::settings::{Follow, Mode, Settings};
 use crate::statistics::{Counts, Statistics};
+use crate::wanted::WantedBook;
 
 /// Pages that are being sent may take so much memory.
 const PAGES_KIB: usize = 32 << 10;
@@ -53,6 +54,8 @@ pub struct Appliance {
     pub statistics: Arc<Statistics>,
     /// Who fetched what, if that is remembered.
     pub fetches: Option<FetchBook>,
+    /// What clients asked for in vain.
+    pub wanted: WantedBook,
     /// The way upstream.
     pub upstream: UpstreamHttp,
     /// The token for upstream's own hosts.
@@ -142,6 +145,7 @@ impl Appliance {
             decisions,
             statistics,
             fetches,
+            wanted: WantedBook::default(),
             upstream,
             token,
             connections: Arc::new(Connections::new(connection_limits(&settings))),
@@ -269,6 +273,11 @@ impl Appliance {
         self.fetches.as_ref().map_or(Ok(()), FetchBook::flush)
     }
 
+    /// Writes down what clients asked for in vain. Blocks.
+    pub fn flush_wanted(&self) -> Result<(), metadata_db::Error> {
+        self.wanted.flush(&self.decisions)
+    }
+
     fn counts(&self) -> Counts {
         let (statistics, cache, index) = (&self.statistics, self.cache.stats(), self.index.status());
         Counts::from([
@@ -299,6 +308,9 @@ impl Appliance {
         }
         if let Err(error) = self.flush_fetches() {
             log::error!("the last fetches could not be logged: {error}");
+        }
+        if let Err(error) = self.flush_wanted() {
+            log::warn!("what clients asked for in vain last could not be written: {error}");
         }
     }
 }

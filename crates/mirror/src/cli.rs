@@ -213,6 +213,26 @@ pub enum Command {
     /// List the named sets of crate files that are kept whatever the budget
     #[command(after_help = "Example: mirror pins")]
     Pins,
+    /// List what clients asked for in vain while offline, as a file for `mirror export --list`
+    #[command(after_help = "Example: mirror wanted -o wanted.txt")]
+    Wanted {
+        /// Write the list here instead of showing it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Empty the list after that
+        #[arg(long)]
+        clear: bool,
+    },
+    /// List what was imported and what was refused, the oldest first
+    #[command(after_help = "Example: mirror imports --json")]
+    Imports {
+        /// As JSON lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Forget the kept files of a crate, or of one version of it
     #[command(after_help = "Example: mirror evict serde@1.0.0")]
     Evict {

@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 
 use crate::appliance::{Appliance, StartError, control_socket};
-use crate::commands::{Word, carry_out_pins, checked, decide, removed_text};
+use crate::commands::{Word, carry_out_pins, carry_out_wanted, checked, decide, imports_text, removed_text};
 use crate::error::chain;
 use crate::prefetch::Wish;
 use crate::selected::Named;
@@ -111,6 +111,18 @@ pub enum Request {
     Prune {
         /// The budget, if the command has one.
         max_bytes: Option<u64>,
+    },
+    /// What clients asked for in vain.
+    Wanted {
+        /// As JSON.
+        json: bool,
+    },
+    /// Empty that list.
+    ClearWanted,
+    /// The log of imports.
+    Imports {
+        /// As JSON lines.
+        json: bool,
     },
     /// Who fetched a crate.
     Who {
@@ -260,7 +272,7 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::SyncProgress => appliance.sync_job.tell(),
         Request::VerifyAgainstUpstream => crate::maintenance::verify_against_upstream(Arc::clone(appliance)).await,
         Request::Refresh { name } => crate::maintenance::refresh(appliance, &name).await,
-        Request::Removed { json } => Reply::of(removed_text(&appliance.index, json).await),
+        Request::Removed { json } => or_failed(removed_text(appliance, json).await.map(Reply::ok)),
         Request::Decide { word, name, version } => {
             let reply = Reply::of(decide(&appliance.index, word, &name, version.as_ref()).await);
             // what upstream removed stays, and may go once that is accepted
@@ -280,6 +292,16 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::Verify { repair } => crate::maintenance::verify(appliance, repair),
         Request::VerifyProgress => appliance.verify_job.tell(),
         Request::Prune { max_bytes } => crate::maintenance::prune(appliance, max_bytes),
+        request @ (Request::Wanted { .. } | Request::ClearWanted) => {
+            or_failed(carry_out_wanted(appliance, request).await)
+        }
+        Request::Imports { json } => {
+            let own = Arc::clone(appliance);
+            match tokio::task::spawn_blocking(move || imports_text(&own.decisions, json)).await {
+                Ok(text) => or_failed(text.map(Reply::ok).map_err(Into::into)),
+                Err(_) => Reply::failed("reading the log was abandoned"),
+            }
+        }
         Request::Who { name, version } => crate::maintenance::who(Arc::clone(appliance), name, version).await,
     }
 }

@@ -18,13 +18,19 @@ pub enum ServeError {
         name: CrateName,
     },
     /// It is not kept here, and upstream is not to be asked: whether it exists is not known.
-    #[error("{what} is not kept here, and this mirror is offline")]
+    #[error(
+        "{what} is not kept here, and this mirror is offline. It was noted: `mirror wanted -o wanted.txt` here lists it, and \
+         `mirror export --list wanted.txt` outside puts it into the next bundle"
+    )]
     NotKept {
         /// A crate, or one version of it.
         what: String,
     },
     /// It was kept here, but its file was damaged, and upstream is not to be asked for another.
-    #[error("the kept file of {what} was damaged and is set aside, and this mirror is offline")]
+    #[error(
+        "the kept file of {what} was damaged and is set aside, and this mirror is offline. It was noted: `mirror wanted` here \
+         lists it, and `mirror export --list` outside puts it into the next bundle"
+    )]
     Damaged {
         /// A crate and its version.
         what: String,

@@ -1,4 +1,4 @@
-//! Writes what is kept into the metadata database as fills end, and statistics and the fetch log now and then.
+//! Writes what is kept into the metadata database as fills end; statistics, the fetch log and what is wanted now and then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl std::io::Read for BlobReader {
     }
 }
 
-/// Writes statistics and the fetch log every few seconds until the mirror stops; mends the database if it turns out damaged.
+/// Writes statistics, the fetch log and what is wanted every few seconds until the mirror stops; mends the database if it turns out damaged.
 pub async fn flush_now_and_then(appliance: Arc<Appliance>, mut stop: tokio::sync::watch::Receiver<bool>) {
     let every = Duration::from_secs(10);
     loop {
@@ -129,6 +129,10 @@ fn flush_and_mend(appliance: &Arc<Appliance>) {
     if let Err(error) = appliance.flush_fetches() {
         let why = chain(&error);
         log::error!("the fetch log could not be written, what it lacks is kept for the next time: {why}");
+    }
+    if let Err(error) = appliance.flush_wanted() {
+        let why = chain(&error);
+        log::warn!("what clients asked for in vain could not be written, it is kept for the next time: {why}");
     }
     if renew_if_damaged(appliance) {
         let own = Arc::clone(appliance);

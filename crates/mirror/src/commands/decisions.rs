@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use index_sync::{Decided, Index};
-use metadata_db::{DecisionKind, DecisionRow};
+use metadata_db::{DecisionKind, DecisionRow, SiteDecision};
 use registry::{CrateName, CrateVersion, IndexLine, IndexPath};
 use serde::{Deserialize, Serialize};
 
 use super::own_appliance::with_own_appliance;
 use super::{Ended, say};
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, StartError};
 use crate::control::{Request, ask};
 use crate::data_dir::check_format;
 use crate::settings::Settings;
@@ -37,10 +37,14 @@ pub struct Dispute {
     /// Since when, in UTC.
     pub since: String,
     /// The checksum in force, or the last one known.
-    pub checksum: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
     /// Upstream's new checksum, if that is what changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_checksum: Option<String>,
+    /// The mirror outside that decided it, as its bundles say; without it the decision is this mirror's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// The state, in words.
     pub what: String,
     /// What the operator can do.
@@ -54,7 +58,7 @@ pub fn removed(settings: Settings, json: bool) -> Ended {
         Some(reply) if reply.ok => reply.message,
         Some(reply) => return Err(reply.message.into()),
         None => with_own_appliance(settings, async |appliance: &Arc<Appliance>| {
-            Ok(removed_text(&appliance.index, json).await?)
+            removed_text(appliance, json).await
         })?,
     };
     say(&format!("{text}\n"))
@@ -83,9 +87,12 @@ pub fn by_command(settings: Settings, word: Word, what: &str) -> Ended {
     say(&format!("{text}\n"))
 }
 
-/// The list, one version a line.
-pub async fn removed_text(index: &Index, json: bool) -> Result<String, index_sync::Error> {
-    let disputes = disputes(&index.decided().await?);
+/// The list, one version a line; what bundles say of decisions outside comes last.
+pub async fn removed_text(appliance: &Arc<Appliance>, json: bool) -> Result<String, StartError> {
+    let mut disputes = disputes(&appliance.index.decided().await?);
+    let own = Arc::clone(appliance);
+    let outside = tokio::task::spawn_blocking(move || own.decisions.site_decisions()).await??;
+    disputes.extend(outside.iter().map(|(site, decision)| decided_outside(site, decision)));
     if json {
         return Ok(serde_json::to_string_pretty(&disputes).expect("text is always JSON"));
     }
@@ -173,12 +180,37 @@ fn dispute(path: &IndexPath, row: &DecisionRow) -> Dispute {
     Dispute {
         version: row.vers.clone(),
         state: row.kind.as_str(),
-        checksum: row.checksum.to_hex(),
+        checksum: Some(row.checksum.to_hex()),
         new_checksum: new,
+        site: None,
         krate,
         since,
         what,
         can,
+    }
+}
+
+/// Nothing can be done about it here but to let it be brought.
+fn decided_outside(site: &str, decision: &SiteDecision) -> Dispute {
+    let krate = decision.path.file_name().to_owned();
+    let since = site::date(decision.decided_at.unsigned_abs());
+    let what = match decision.kind {
+        DecisionKind::Removed => "removed upstream and left out",
+        DecisionKind::HeldChecksum => "held, since upstream changed its checksum",
+        DecisionKind::HeldRemoval => "held, since it went upstream with too many others at once",
+        DecisionKind::Kept => "kept, whatever upstream says",
+        DecisionKind::Accepted => "accepted as upstream has it",
+    };
+    Dispute {
+        what: format!("{what}, on {since} on the mirror outside that its bundles call {site}"),
+        can: "what is decided there comes with its next bundle".to_owned(),
+        version: decision.vers.clone(),
+        state: decision.kind.as_str(),
+        checksum: decision.checksum.map(|checksum| checksum.to_hex()),
+        new_checksum: decision.new_checksum.map(|checksum| checksum.to_hex()),
+        site: Some(site.to_owned()),
+        krate,
+        since,
     }
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod decisions;
 mod doctor;
+mod imports;
 mod jobs;
 mod named;
 mod own_appliance;
@@ -15,14 +16,17 @@ mod search;
 mod serve;
 mod sync;
 mod verify;
+mod wanted;
 
 pub use check::checked;
 pub use decisions::{Dispute, Word, decide, disputes, removed_text};
+pub use imports::imports_text;
 pub use jobs::{Job, Jobs};
 pub use pins::{carry_out_pins, pin_named};
 pub use prune::{NO_BUDGET, pruned};
 pub use sync::{differences_text, synced_text, words};
 pub use verify::reply as verify_reply;
+pub use wanted::carry_out_wanted;
 
 use named::{by_lockfiles, lockfile};
 
@@ -71,6 +75,8 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
         Command::Pin { name, named } => pins::pin(settings, name, named),
         Command::Unpin { name } => pins::unpin(settings, name),
         Command::Pins => pins::pins(settings),
+        Command::Wanted { output, json, clear } => wanted::wanted(settings, output.as_deref(), *json, *clear),
+        Command::Imports { json } => imports::imports(&settings, *json),
         Command::Evict { what } => remote::evict(&settings, what),
     }
 }

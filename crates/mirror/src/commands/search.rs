@@ -76,7 +76,7 @@ fn escaped(json: &str) -> String {
 }
 
 /// Control characters, and those that turn the direction of text.
-fn drives_terminal(c: char) -> bool {
+pub(super) fn drives_terminal(c: char) -> bool {
     let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || bidi
 }

@@ -61,7 +61,12 @@ pub async fn download_crate(
     version: &CrateVersion,
     appliance: &Appliance,
 ) -> Result<HttpResponse, Failure> {
-    let failure = |error: ServeError| Failure::json(format!("{name} {version}"), error);
+    let failure = |error: ServeError| {
+        if matches!(error, ServeError::NotKept { .. } | ServeError::Damaged { .. }) {
+            appliance.wanted.note(name, Some(version));
+        }
+        Failure::json(format!("{name} {version}"), error)
+    };
     let client = counted_client(request, &appliance.settings.trusted_proxies);
     let opened = appliance.open_crate_file_for(client, name, version).await;
     let opened = opened.map_err(failure)?;

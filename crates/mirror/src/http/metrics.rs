@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use index_sync::{FollowStatus, PackLogState};
+use metadata_db::ImportResult;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -32,6 +33,7 @@ impl Collector for Readings {
         let out = &mut encoder;
         self.crate_files(out)?;
         self.care(out)?;
+        self.air_gap(out)?;
         self.index(out)?;
         self.following(out)?;
         self.git(out)?;
@@ -180,6 +182,42 @@ impl Readings {
             "Kept files that the disk could not read in the background",
             scrubbed.unreadable.load(Relaxed),
         )
+    }
+
+    /// What is wanted, and what came.
+    fn air_gap(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let asked = self.0.wanted.noted();
+        counter(
+            out,
+            "wanted_requests",
+            "Requests for what is not here, while offline",
+            asked,
+        )?;
+        if let Ok(wanted) = self.0.decisions.count_wanted() {
+            gauge(
+                out,
+                "wanted",
+                "Crate files and index files on the list of what is wanted",
+                wanted,
+            )?;
+        }
+        if let Ok(counts) = self.0.decisions.import_counts() {
+            let of = |wanted| {
+                counts
+                    .iter()
+                    .find(|(result, _)| *result == wanted)
+                    .map_or(0, |(_, count)| *count)
+            };
+            let (whole, refused) = (of(ImportResult::Imported), of(ImportResult::Refused));
+            counter(out, "imports", "Bundles that were imported, since the log began", whole)?;
+            counter(
+                out,
+                "imports_refused",
+                "Imports that were refused, since the log began",
+                refused,
+            )?;
+        }
+        Ok(())
     }
 
     fn index(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ use super::body::PieceBytes;
 use super::error::text_refusal;
 use super::{Shared, body, views};
 use crate::client_config::client_config;
+use crate::commands::imports_text;
 use crate::error::{ServeError, chain};
 use crate::search::{SearchRequest, search};
 
@@ -28,6 +29,26 @@ pub fn routes(config: &mut ServiceConfig) {
             page("/status")
                 .route(web::get().to(status))
                 .route(web::head().to(status)),
+        )
+        .service(
+            page("/wanted")
+                .route(web::get().to(wanted))
+                .route(web::head().to(wanted)),
+        )
+        .service(
+            page("/wanted.txt")
+                .route(web::get().to(wanted_txt))
+                .route(web::head().to(wanted_txt)),
+        )
+        .service(
+            page("/imports")
+                .route(web::get().to(imports))
+                .route(web::head().to(imports)),
+        )
+        .service(
+            page("/imports.jsonl")
+                .route(web::get().to(imports_jsonl))
+                .route(web::head().to(imports_jsonl)),
         )
         .service(page("/help").route(web::get().to(help)).route(web::head().to(help)))
         .service(
@@ -55,8 +76,19 @@ fn base(request: &HttpRequest, appliance: &Shared) -> BaseUrl {
     })
 }
 
-/// A page, if there is memory for one more; else the client is told to come again.
+/// A page.
 fn html(request: &HttpRequest, appliance: &Shared, status: StatusCode, page: String) -> HttpResponse {
+    sent(request, appliance, status, "text/html; charset=utf-8", page)
+}
+
+/// A page or a file made for one client, if there is memory for one more; else the client is told to come again.
+fn sent(
+    request: &HttpRequest,
+    appliance: &Shared,
+    status: StatusCode,
+    content_type: &'static str,
+    page: String,
+) -> HttpResponse {
     let share = u32::try_from(page.len() / 1024 + 1).unwrap_or(u32::MAX);
     let Ok(budget) = Arc::clone(&appliance.pages_kib).try_acquire_many_owned(share) else {
         log::warn!("a page was refused: too many are being sent to clients that do not read them");
@@ -72,7 +104,7 @@ fn html(request: &HttpRequest, appliance: &Shared, status: StatusCode, page: Str
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .content_type("text/html; charset=utf-8")
+        .content_type(content_type)
         .body(body::page(page.into(), budget, piece))
 }
 
@@ -83,8 +115,8 @@ async fn rendered(
     make: impl FnOnce(&Shared, site::Chrome) -> Result<(StatusCode, String), ServeError> + Send + 'static,
 ) -> HttpResponse {
     let chrome = views::chrome(appliance, &base(request, appliance).url);
-    let (own, own_chrome) = (appliance.clone(), chrome.clone());
-    let made = tokio::task::spawn_blocking(move || make(&own, own_chrome)).await;
+    let own = appliance.clone();
+    let made = tokio::task::spawn_blocking(move || make(&own, chrome)).await;
     match made {
         Ok(Ok((status, page))) => html(request, appliance, status, page),
         failed => {
@@ -92,16 +124,17 @@ async fn rendered(
                 |panic| panic.to_string(),
                 |error| error.err().map(|error| chain(&error)).unwrap_or_default(),
             );
-            log::error!("failed to make the page {}: {why}", request.path().escape_debug());
-            let what = "The page could not be made. The mirror's log says why.";
-            html(
-                request,
-                appliance,
-                StatusCode::INTERNAL_SERVER_ERROR,
-                site::failed(&chrome, 500, what),
-            )
+            failed_page(request, appliance, &why)
         }
     }
+}
+
+fn failed_page(request: &HttpRequest, appliance: &Shared, why: &str) -> HttpResponse {
+    log::error!("failed to make the page {}: {why}", request.path().escape_debug());
+    let chrome = views::chrome(appliance, &base(request, appliance).url);
+    let what = "The page could not be made. The mirror's log says why.";
+    let page = site::failed(&chrome, 500, what);
+    html(request, appliance, StatusCode::INTERNAL_SERVER_ERROR, page)
 }
 
 async fn home(request: HttpRequest, appliance: Shared) -> HttpResponse {
@@ -123,6 +156,51 @@ async fn help(request: HttpRequest, appliance: Shared) -> HttpResponse {
         Ok((StatusCode::OK, views::help(appliance, chrome)))
     })
     .await
+}
+
+async fn wanted(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    match crate::wanted::listed(&appliance.clone().into_inner()).await {
+        Ok(wanted) => {
+            rendered(&request, &appliance, move |_, chrome| {
+                Ok((StatusCode::OK, views::wanted(chrome, &wanted)))
+            })
+            .await
+        }
+        Err(error) => failed_page(&request, &appliance, &chain(&*error)),
+    }
+}
+
+async fn wanted_txt(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    match crate::wanted::listed(&appliance.clone().into_inner()).await {
+        Ok(wanted) => {
+            let text = crate::wanted::list_text(&wanted);
+            sent(&request, &appliance, StatusCode::OK, "text/plain; charset=utf-8", text)
+        }
+        Err(error) => failed_page(&request, &appliance, &chain(&*error)),
+    }
+}
+
+async fn imports(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    rendered(&request, &appliance, |appliance, chrome| {
+        Ok((StatusCode::OK, views::imports(appliance, chrome)?))
+    })
+    .await
+}
+
+async fn imports_jsonl(request: HttpRequest, appliance: Shared) -> HttpResponse {
+    let own = appliance.clone();
+    let made = tokio::task::spawn_blocking(move || imports_text(&own.decisions, true)).await;
+    match made {
+        Ok(Ok(lines)) => sent(
+            &request,
+            &appliance,
+            StatusCode::OK,
+            "application/jsonl; charset=utf-8",
+            lines,
+        ),
+        Ok(Err(error)) => failed_page(&request, &appliance, &chain(&error)),
+        Err(panic) => failed_page(&request, &appliance, &panic.to_string()),
+    }
 }
 
 async fn config_toml(request: HttpRequest, appliance: Shared) -> HttpResponse {

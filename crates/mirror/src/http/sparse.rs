@@ -77,6 +77,7 @@ pub async fn index_file(
     let Some(entry) = entry else {
         let name = path.crate_name();
         let error = if appliance.is_offline() {
+            appliance.wanted.note(&name, None);
             let what = format!("the index file of {name}");
             ServeError::NotKept { what }
         } else {

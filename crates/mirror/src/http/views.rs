@@ -1,11 +1,13 @@
 //! What the pages show, gathered from the index, the cache and the database. Blocks.
 
+mod air_gap;
 mod keeping;
 mod status;
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+pub use air_gap::{imports, wanted};
 use index_sync::TreeFile;
 use metadata_db::{DependencyKind, KeptRow, Manifest, ManifestState, VersionDetails};
 use registry::{Checksum, CrateName, CrateVersion, IndexFile, IndexPath};

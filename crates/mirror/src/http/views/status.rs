@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use index_sync::{FollowPhase, PackLogState};
 use site::{Chrome, Group, Row, Status};
 
+use super::air_gap::air_gap_rows;
 use super::keeping::{care_rows, dispute_rows, pin_rows};
 use super::{cache_state, index_state, serves_git};
 use crate::appliance::Appliance;
@@ -74,6 +75,7 @@ pub fn status(appliance: &Appliance, chrome: Chrome) -> Result<String, ServeErro
         group("Care of what is kept", care_rows(appliance, &cache)?),
         group("Connections", connection_rows),
     ];
+    groups.insert(4, group("Across the air gap", air_gap_rows(appliance)?));
     let pins = pin_rows(appliance)?;
     if !pins.is_empty() {
         groups.insert(4, group("Pins", pins));
