@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use upstream_http::{EnvProxies, ProxyConfig, Token, UpstreamHttp, UpstreamUrl};
 
 use crate::budget::Budget;
+use crate::bundles::Bundles;
 use crate::commands::{Job, Jobs};
 use crate::data_dir::DataDir;
 use crate::error::chain;
@@ -72,6 +73,8 @@ pub struct Appliance {
     pub prefetches: Prefetches,
     /// How a verify by command goes.
     pub verify_job: Job,
+    /// Bundles that come in.
+    pub bundles: Bundles,
     /// What keeps the crate files within their budget.
     pub budget: Budget,
     /// What the scrubber has done.
@@ -154,6 +157,7 @@ impl Appliance {
             jobs: Jobs::default(),
             prefetches: Prefetches::default(),
             verify_job: Job::default(),
+            bundles: Bundles::default(),
             budget: Budget::default(),
             scrubbed: Scrubbed::default(),
             sync_job: Job::default(),

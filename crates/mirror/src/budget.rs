@@ -174,6 +174,8 @@ pub fn prune(appliance: &Appliance, max_bytes: u64, goes_on: &dyn Fn(&Pruned) ->
     let mut pinned = appliance.decisions.pinned_checksums()?;
     // upstream may not have them any more, and the operator may want them back
     pinned.extend(appliance.index.irreplaceable()?);
+    // exports under way would miss theirs
+    pinned.extend(crate::bundles::held(appliance.data_dir())?);
     let round = Round {
         appliance,
         pinned,

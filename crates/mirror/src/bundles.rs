@@ -19,6 +19,7 @@ mod vendored;
 
 use std::sync::Mutex;
 
+use tokio::sync::MutexGuard;
 use tokio::task::JoinHandle;
 
 pub use arrival::{Arrival, Noted, Outcome, Standing, looked_at, note, want};
@@ -41,4 +42,11 @@ pub struct Bundles {
     importing: tokio::sync::Mutex<()>,
     /// What came is being recorded for search.
     recording: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Bundles {
+    /// Waits until no import is coming to its end.
+    pub async fn quiet(&self) -> MutexGuard<'_, ()> {
+        self.importing.lock().await
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: what there is to say, and nothing of what it does.
 
+mod bundles;
 mod naming;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::settings::Mode;
 
+pub use bundles::{ExportArgs, ImportArgs, IndexScope, KeysCommand};
 pub use naming::{Named, PrefetchArgs};
 
 /// One binary that stands in for crates.io.
@@ -213,6 +215,15 @@ pub enum Command {
     /// List the named sets of crate files that are kept whatever the budget
     #[command(after_help = "Example: mirror pins")]
     Pins,
+    /// Write what is kept, or what is named, into a bundle for a mirror without internet
+    #[command(after_help = "Example: mirror export -o /media/stick/week-47.tar --since /media/stick/week-46.tar.receipt")]
+    Export(ExportArgs),
+    /// Take in bundles, .crate files or a folder made by `cargo vendor`, with the server running or not
+    #[command(after_help = "Example: mirror import /media/stick/week-47.tar")]
+    Import(ImportArgs),
+    /// Make, trust and list the keys that bundles are signed with
+    #[command(subcommand, after_help = "Example: mirror keys list")]
+    Keys(KeysCommand),
     /// List what clients asked for in vain while offline, as a file for `mirror export --list`
     #[command(after_help = "Example: mirror wanted -o wanted.txt")]
     Wanted {

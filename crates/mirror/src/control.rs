@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bundle::Id;
 use registry::{CrateName, CrateVersion};
 use selection::Selected;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 
 use crate::appliance::{Appliance, StartError, control_socket};
+use crate::bundles::{self, Arrival, ExportWish, Loose, Noted};
 use crate::commands::{Word, carry_out_pins, carry_out_wanted, checked, decide, imports_text, removed_text};
 use crate::error::chain;
 use crate::prefetch::Wish;
@@ -123,6 +125,55 @@ pub enum Request {
     Imports {
         /// As JSON lines.
         json: bool,
+    },
+    /// Begin to plan an export; the reply is a ticket.
+    Export {
+        /// What is to be carried.
+        wish: ExportWish,
+    },
+    /// A planned export was written.
+    ExportDone {
+        /// Its bundle.
+        id: Id,
+    },
+    /// Whether a bundle may be imported.
+    ImportCheck {
+        /// The bundle.
+        arrival: Arrival,
+        /// Nothing is logged.
+        is_try: bool,
+    },
+    /// Something for the log of imports.
+    ImportNote {
+        /// What.
+        noted: Noted,
+    },
+    /// Begin to say what a bundle would change; the reply is a ticket.
+    ImportChanges {
+        /// The bundle.
+        arrival: Arrival,
+        /// Where its index payload is staged.
+        folder: String,
+    },
+    /// Begin to take in a bundle that is staged; the reply is a ticket.
+    Import {
+        /// The bundle.
+        arrival: Arrival,
+    },
+    /// Take in crate files that are staged.
+    ImportFiles {
+        /// Where.
+        loose: Loose,
+    },
+    /// Crate files that could not be imported, and are wanted.
+    ImportWanted {
+        /// Which.
+        wanted: Vec<(CrateName, CrateVersion)>,
+    },
+    /// What is here of a site's bundles.
+    Receipt {
+        /// The site; the one that something came from last, if none is named.
+        site: Option<Id>,
     },
     /// Who fetched a crate.
     Who {
@@ -251,7 +302,8 @@ async fn with_signs_of_life<T>(work: impl Future<Output = T>, writing: &OwnedWri
     }
 }
 
-async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
+/// What a request comes to.
+pub async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
     match request {
         Request::Health => {
             let own = Arc::clone(appliance);
@@ -292,9 +344,7 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::Verify { repair } => crate::maintenance::verify(appliance, repair),
         Request::VerifyProgress => appliance.verify_job.tell(),
         Request::Prune { max_bytes } => crate::maintenance::prune(appliance, max_bytes),
-        request @ (Request::Wanted { .. } | Request::ClearWanted) => {
-            or_failed(carry_out_wanted(appliance, request).await)
-        }
+        request @ (Request::Wanted { .. } | Request::ClearWanted) => or_failed(carry_out_wanted(appliance, request).await),
         Request::Imports { json } => {
             let own = Arc::clone(appliance);
             match tokio::task::spawn_blocking(move || imports_text(&own.decisions, json)).await {
@@ -302,7 +352,36 @@ async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
                 Err(_) => Reply::failed("reading the log was abandoned"),
             }
         }
+        Request::Export { wish } => bundles::begin_export(appliance, wish),
+        Request::ExportDone { id } => or_failed(bundles::finish_export(appliance, id).await),
+        Request::ImportChanges { arrival, folder } => bundles::begin_comparison(appliance, arrival, folder),
+        Request::Import { arrival } => bundles::begin_import(appliance, arrival),
+        request @ (Request::ImportCheck { .. }
+        | Request::ImportNote { .. }
+        | Request::ImportFiles { .. }
+        | Request::ImportWanted { .. }
+        | Request::Receipt { .. }) => bundles_blocking(appliance, request).await,
         Request::Who { name, version } => crate::maintenance::who(Arc::clone(appliance), name, version).await,
+    }
+}
+
+/// What is asked about bundles and may wait for the disk.
+async fn bundles_blocking(appliance: &Arc<Appliance>, request: Request) -> Reply {
+    // the import of a command that was killed may still be coming to its end
+    let quiet = matches!(request, Request::ImportCheck { .. });
+    let _quiet = if quiet { Some(appliance.bundles.quiet().await) } else { None };
+    let own = Arc::clone(appliance);
+    let done = tokio::task::spawn_blocking(move || match request {
+        Request::ImportCheck { arrival, is_try } => bundles::looked_at(&own, &arrival, is_try),
+        Request::ImportNote { noted } => bundles::note(&own, noted),
+        Request::ImportFiles { loose } => bundles::import_files(&own, &loose),
+        Request::ImportWanted { wanted } => bundles::want(&own, wanted),
+        Request::Receipt { site } => Ok(Reply::ok(bundles::receipt_of(&own, site)?.to_string())),
+        _ => Ok(Reply::failed("this is no request about bundles")),
+    });
+    match done.await {
+        Ok(reply) => or_failed(reply),
+        Err(_) => Reply::failed("the work was abandoned"),
     }
 }
 

@@ -115,14 +115,34 @@ fn compare(appliance: &Appliance, folder: u8, unknown: &mut Vec<(Checksum, u64)>
     Ok((forgotten, lost))
 }
 
-/// Records the unknown files, which are in the order of their checksums, that the published index lists.
+/// Records files that were taken in just now, and so were hashed; in the order of their checksums. Gives how many the published
+/// index lists. Blocks.
+pub fn adopt_taken_in(appliance: &Appliance, files: &[(Checksum, u64)]) -> Result<usize, AnyError> {
+    let _one_at_a_time = appliance.reconciling();
+    match files.is_empty() {
+        true => Ok(0),
+        false => adopt_if(appliance, files, |_| Ok(true)),
+    }
+}
+
 fn adopt(appliance: &Appliance, unknown: &[(Checksum, u64)]) -> Result<usize, AnyError> {
+    // one that is wrong is set aside, which the cache says
+    adopt_if(appliance, unknown, |checksum| {
+        Ok(appliance.cache.verify(checksum)? == Verdict::Good)
+    })
+}
+
+/// Records the unknown files, which are in the order of their checksums, that the published index lists and that are right.
+fn adopt_if(
+    appliance: &Appliance,
+    unknown: &[(Checksum, u64)],
+    is_right: impl Fn(&Checksum) -> Result<bool, AnyError>,
+) -> Result<usize, AnyError> {
     let mut listed = vec![false; unknown.len()];
     let (mut adopted, mut batch) = (0, Vec::new());
     let finished = for_each_listed(appliance, unknown, |at, wanted| {
         listed[at] = true;
-        // one that is wrong is set aside, which the cache says
-        if appliance.cache.verify(&wanted.checksum)? != Verdict::Good {
+        if !is_right(&wanted.checksum)? {
             return Ok(());
         }
         if let Some(file) = described(appliance, &wanted, unknown[at].1) {

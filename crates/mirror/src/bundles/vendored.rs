@@ -3,21 +3,19 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
 use registry::{Checksum, CrateName, CrateVersion};
 use serde::Deserialize;
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType, Header, HeaderMode};
 
 use super::sources::VENDORED;
 use super::staging::hash_of;
 use crate::appliance::StartError;
 
-/// The time that cargo gives files of a package, and the one that it gives to those it makes itself.
-const TIME: u64 = 1_153_704_088;
-const MADE_TIME: u64 = 1;
+/// The time that cargo gives to files that it makes itself: since 2025, and before. Those of the package have the first.
+const MADE_TIMES: [u64; 2] = [1_153_704_088, 1];
 /// What cargo makes itself.
 const MADE: [&str; 3] = [".cargo_vcs_info.json", "Cargo.toml", "Cargo.lock"];
 
@@ -62,16 +60,24 @@ pub fn pack_vendored(folder: &Path, out: &Path) -> Result<Packed, StartError> {
     let Some(checksum) = written.package else {
         return Err(format!("{}: {name} {version} did not come from a registry", folder.display()).into());
     };
-    pack(folder, &format!("{name}-{version}"), out).map_err(|error| failed("packing it", &error))?;
+    let base = format!("{name}-{version}");
+    let mut is_same = false;
+    for made_time in MADE_TIMES {
+        pack(folder, &base, made_time, out).map_err(|error| failed("packing it", &error))?;
+        is_same = hash_of(out)? == checksum;
+        if is_same {
+            break;
+        }
+    }
     Ok(Packed {
-        is_same: hash_of(out)? == checksum,
+        is_same,
         name,
         version,
         checksum,
     })
 }
 
-fn pack(folder: &Path, base: &str, out: &Path) -> io::Result<()> {
+fn pack(folder: &Path, base: &str, made_time: u64, out: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     files_below(folder, Path::new(""), &mut files)?;
     files.sort();
@@ -84,13 +90,14 @@ fn pack(folder: &Path, base: &str, out: &Path) -> io::Result<()> {
         let path = folder.join(&file);
         let found = std::fs::metadata(&path)?;
         let is_made = file.to_str().is_some_and(|name| MADE.contains(&name));
-        let is_program = found.permissions().mode() & 0o100 != 0;
         let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(if is_program && !is_made { 0o755 } else { 0o644 });
-        header.set_mtime(if is_made { MADE_TIME } else { TIME });
-        header.set_uid(0);
-        header.set_gid(0);
+        if is_made {
+            header.set_entry_type(EntryType::Regular);
+            header.set_mode(0o644);
+            header.set_mtime(made_time);
+        } else {
+            header.set_metadata_in_mode(&found, HeaderMode::Deterministic);
+        }
         header.set_size(found.len());
         header.set_cksum();
         archive.append_data(&mut header, Path::new(base).join(&file), File::open(&path)?)?;

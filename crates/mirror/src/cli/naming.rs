@@ -69,7 +69,8 @@ fn contact(text: &str) -> Result<String, String> {
         .ok_or_else(|| "it should be a mail address or an http address".to_owned())
 }
 
-fn triple(text: &str) -> Result<String, String> {
+/// A target that is known.
+pub fn triple(text: &str) -> Result<String, String> {
     match text.parse::<Target>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),

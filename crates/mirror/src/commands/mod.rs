@@ -3,8 +3,12 @@
 mod check;
 mod decisions;
 mod doctor;
+mod doer;
+mod export;
+mod import;
 mod imports;
 mod jobs;
+mod keys;
 mod named;
 mod own_appliance;
 mod pins;
@@ -15,6 +19,7 @@ mod remote;
 mod search;
 mod serve;
 mod sync;
+mod transfer;
 mod verify;
 mod wanted;
 
@@ -24,6 +29,7 @@ pub use imports::imports_text;
 pub use jobs::{Job, Jobs};
 pub use pins::{carry_out_pins, pin_named};
 pub use prune::{NO_BUDGET, pruned};
+pub use transfer::Transfer;
 pub use sync::{differences_text, synced_text, words};
 pub use verify::reply as verify_reply;
 pub use wanted::carry_out_wanted;
@@ -77,6 +83,9 @@ pub fn run(cli: &Cli, settings: Settings) -> Ended {
         Command::Pins => pins::pins(settings),
         Command::Wanted { output, json, clear } => wanted::wanted(settings, output.as_deref(), *json, *clear),
         Command::Imports { json } => imports::imports(&settings, *json),
+        Command::Export(args) => export::export(settings, args),
+        Command::Import(args) => import::import(settings, args),
+        Command::Keys(command) => keys::keys(&settings, command),
         Command::Evict { what } => remote::evict(&settings, what),
     }
 }

@@ -66,13 +66,21 @@ pub fn watch(
     settings: &Settings,
     bar: &mut Bar,
     progress: &Request,
+    announce: impl FnMut(&mut Bar, &str),
+) -> Result<Reply, StartError> {
+    let tell = || ask(&settings.data_dir, progress)?.ok_or_else(|| "the server ended before the work did".into());
+    watch_by(tell, bar, announce)
+}
+
+/// Follows work by asking `tell` until it is over.
+pub fn watch_by(
+    mut tell: impl FnMut() -> Result<Reply, StartError>,
+    bar: &mut Bar,
     mut announce: impl FnMut(&mut Bar, &str),
 ) -> Result<Reply, StartError> {
     let mut announced = false;
     loop {
-        let Some(mut reply) = ask(&settings.data_dir, progress)? else {
-            return Err("the server ended before the work did".into());
-        };
+        let mut reply = tell()?;
         let running = reply.message.strip_prefix("… ").map(str::to_owned);
         if let Some(words) = running {
             if let Some(text) = reply.report.take().filter(|_| !announced) {

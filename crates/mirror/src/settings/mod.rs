@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use environment::Environment;
 pub use layers::{Layers, Source};
 pub use show::show;
-pub use value::{PublicUrl, TrustedProxies, authority};
+pub use value::{PublicUrl, TrustedProxies, authority, size_bytes as parse_size};
 
 /// A hundred years.
 const MOST_FETCH_LOG_DAYS: u32 = 36_525;

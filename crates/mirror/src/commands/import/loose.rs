@@ -1,6 +1,7 @@
 //! Crate files that came without a bundle, and vendored sources: taken if the published index says that they are right.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use bundle::Id;
 use index_sync::{PublishedTree, TreeFile};
@@ -13,7 +14,10 @@ use crate::appliance::StartError;
 use crate::bundles::{Loose, Packed, Sources, blob, flush_all, hash_of, pack_vendored, staged, write_files};
 use crate::control::{Reply, Request};
 
-/// A crate file in the staging folder that is not known to be right yet.
+/// The file that is just being looked at.
+const UNFINISHED: &str = "unfinished.part";
+
+/// A crate file that is not known to be right yet.
 struct Candidate {
     /// As it is called in messages.
     what: String,
@@ -45,12 +49,10 @@ impl Session<'_> {
                 false => self.copied(source, path),
                 true => self.packed(source, path, &mut wanted),
             };
-            let judged = candidate.and_then(|candidate| match listed(&tree, &candidate)? {
-                Ok(()) => Ok((candidate.checksum, candidate.bytes)),
-                Err(why) => {
-                    std::fs::remove_file(staged_crate(path, &candidate.checksum))?;
-                    Err(format!("{}: {why}", candidate.what).into())
-                }
+            let judged = candidate.and_then(|candidate| {
+                listed(&tree, &candidate)?.map_err(|why| format!("{}: {why}", candidate.what))?;
+                self.place(path, &candidate.checksum)?;
+                Ok((candidate.checksum, candidate.bytes))
             });
             match judged {
                 Ok(file) => taken.push(file),
@@ -100,11 +102,10 @@ impl Session<'_> {
     /// A crate file, copied to where it can be taken in from.
     fn copied(&self, source: &Path, folder: &Path) -> Result<Candidate, StartError> {
         let what = source.display().to_string();
-        let unfinished = folder.join("unfinished.part");
+        let unfinished = folder.join(UNFINISHED);
         let copied = std::fs::copy(source, &unfinished).map_err(|error| format!("{what} cannot be read: {error}"));
         let bytes = copied?;
         let checksum = hash_of(&unfinished)?;
-        self.place(&unfinished, folder, &checksum)?;
         let stem = source.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Candidate {
             what,
@@ -121,7 +122,7 @@ impl Session<'_> {
         folder: &Path,
         wanted: &mut Vec<(CrateName, CrateVersion)>,
     ) -> Result<Candidate, StartError> {
-        let unfinished = folder.join("unfinished.part");
+        let unfinished = folder.join(UNFINISHED);
         let Packed {
             name,
             version,
@@ -140,7 +141,6 @@ impl Session<'_> {
             .into());
         }
         let bytes = std::fs::metadata(&unfinished)?.len();
-        self.place(&unfinished, folder, &checksum)?;
         Ok(Candidate {
             what,
             names: vec![(name, version)],
@@ -149,16 +149,13 @@ impl Session<'_> {
         })
     }
 
-    fn place(&self, unfinished: &Path, folder: &Path, checksum: &Checksum) -> Result<(), StartError> {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(unfinished, std::fs::Permissions::from_mode(0o640))?;
-        self.staging.owner.give(unfinished)?;
-        Ok(std::fs::rename(unfinished, staged_crate(folder, checksum))?)
+    /// The file that was looked at last is right.
+    fn place(&self, folder: &Path, checksum: &Checksum) -> Result<(), StartError> {
+        let unfinished = folder.join(UNFINISHED);
+        std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o640))?;
+        self.staging.owner.give(&unfinished)?;
+        Ok(std::fs::rename(unfinished, folder.join(format!("{checksum}.crate")))?)
     }
-}
-
-fn staged_crate(folder: &Path, checksum: &Checksum) -> PathBuf {
-    folder.join(format!("{checksum}.crate"))
 }
 
 /// `name-version`, at every place where the version may begin.
