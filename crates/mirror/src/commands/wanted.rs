@@ -20,7 +20,7 @@ pub fn wanted(settings: Settings, output: Option<&Path>, json: bool, clear: bool
         None => {
             return with_own_appliance(settings, async |appliance| {
                 let reply = carry_out_wanted(appliance, Request::Wanted { json }).await?;
-                given(&reply, output)?;
+                given(&reply, output, json)?;
                 if clear {
                     cleared(&carry_out_wanted(appliance, Request::ClearWanted).await?)?;
                 }
@@ -28,7 +28,7 @@ pub fn wanted(settings: Settings, output: Option<&Path>, json: bool, clear: bool
             });
         }
     };
-    given(&reply, output)?;
+    given(&reply, output, json)?;
     if clear {
         let reply = ask(&settings.data_dir, &Request::ClearWanted)?;
         cleared(&reply.ok_or("the server ended before it had emptied the list")?)?;
@@ -48,7 +48,7 @@ pub async fn carry_out_wanted(appliance: &Arc<Appliance>, request: Request) -> R
     Ok(Reply::ok(format!("{cleared} entries forgotten")))
 }
 
-fn given(reply: &Reply, output: Option<&Path>) -> Ended {
+fn given(reply: &Reply, output: Option<&Path>, json: bool) -> Ended {
     if !reply.ok {
         return Err(reply.message.clone().into());
     }
@@ -56,8 +56,12 @@ fn given(reply: &Reply, output: Option<&Path>) -> Ended {
         return say(&reply.message);
     };
     std::fs::write(path, &reply.message).map_err(|error| format!("{}: {error}", path.display()))?;
-    log::info!("the list is in {}", path.display());
-    Ok(true)
+    let (path, file) = (path.display(), path.file_name().unwrap_or_default().display());
+    say(&if json {
+        format!("{path} is written\n")
+    } else {
+        format!("{path} is written; on the mirror with internet:  mirror export -o BUNDLE --list {file}\n")
+    })
 }
 
 /// Said where it does not get into the list.
