@@ -56,12 +56,12 @@ impl Scene {
             upstream,
             outside,
             office: builder().env("MIRROR_MODE", "offline").own_port().start(),
-            stick: tempfile::tempdir().unwrap(),
+            stick: tempfile::tempdir().expect("the machine has room for a directory"),
         }
     }
 
     fn on_stick(&self, name: &str) -> String {
-        self.stick.path().join(name).to_str().unwrap().to_owned()
+        self.stick.path().join(name).to_str().expect("it is plain").to_owned()
     }
 
     fn add(&self, krate: &BuiltCrate) {
@@ -130,8 +130,8 @@ fn download(mirror: &MirrorProcess, krate: &BuiltCrate) -> u16 {
 fn log_of(office: &MirrorProcess) -> Vec<String> {
     let text = ok(office, &["imports", "--json"]);
     let result = |line: &str| {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        line["result"].as_str().unwrap().to_owned()
+        let line: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
+        line["result"].as_str().expect("each row has a result").to_owned()
     };
     let mut results: Vec<String> = text.lines().map(result).collect();
     results.sort();
@@ -141,7 +141,10 @@ fn log_of(office: &MirrorProcess) -> Vec<String> {
 /// Everything below a folder but what is of no bundle, for a comparison.
 fn staged(office: &MirrorProcess) -> Vec<PathBuf> {
     let imports = fs::read_dir(office.data_dir().join("imports"));
-    let entries = imports.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let entries = imports
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.expect("the directory is ours").path());
     entries.filter(|path| !path.ends_with("LOCK")).collect()
 }
 
@@ -152,6 +155,10 @@ fn the_path_that_a_user_walks_first() {
     let told = scene.export("week-1.tar", &[]);
     assert!(told.contains("2 crate files") && told.contains("serial 1"), "{told}");
     assert!(told.contains("In the office: mirror import week-1.tar"), "{told}");
+    assert!(
+        told.contains("the index has only the 2 files") && told.contains("mirror sync"),
+        "{told}"
+    );
     let bundle = scene.on_stick("week-1.tar");
 
     // any Unix can read and check it
@@ -187,7 +194,7 @@ fn the_path_that_a_user_walks_first() {
     );
 
     // cargo builds by sparse and by git
-    let by_git = format!("{}", scene.office.url("/git/index"));
+    let by_git = scene.office.url("/git/index");
     for index in [format!("sparse+{}", scene.office.url("/index/")), by_git] {
         let project = CargoProject::new()
             .dependency("middle", "1")
@@ -595,4 +602,59 @@ fn loose_crate_files_are_compared_with_the_index() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(text_of(&output).1.contains("nothing was imported"));
     assert!(staged(&scene.office).is_empty());
+}
+
+/// A crate as the real cargo packs it.
+fn packed_by_cargo(name: &str) -> BuiltCrate {
+    let model = CrateBuilder::new(name, "1.0.0").build();
+    let project = CargoProject::new();
+    let manifest = format!(
+        "[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2021\"\nlicense = \"MIT\"\ndescription = \"packed\"\n\n[workspace]\n"
+    );
+    fs::write(project.path().join("Cargo.toml"), manifest).expect("the directory is ours");
+    fs::rename(project.path().join("src/main.rs"), project.path().join("src/lib.rs")).expect("the directory is ours");
+    project.cargo_ok(&["package", "--no-verify", "--allow-dirty", "--offline"]);
+    let file = project.path().join(format!("../target/package/{name}-1.0.0.crate"));
+    let bytes = fs::read(&file).expect("the directory is ours");
+    let checksum = registry::Checksum::of(&bytes);
+    BuiltCrate {
+        index_line: model.index_line.replace(&model.checksum.to_hex(), &checksum.to_hex()),
+        bytes,
+        checksum,
+        ..model
+    }
+}
+
+#[test]
+fn vendored_sources_are_made_into_crate_files_or_put_on_the_list() {
+    let ours = CrateBuilder::new("ours", "1.0.0").build();
+    let all = [packed_by_cargo("theirs"), ours];
+    let scene = Scene::new(&all);
+    scene.carried("1.tar");
+    let project = CargoProject::new()
+        .dependency("ours", "1")
+        .dependency("theirs", "1")
+        .use_mirror(&scene.outside);
+    let vendor = scene.on_stick("vendor");
+    project.cargo_ok(&["vendor", "--respect-source-config", &vendor]);
+    // what is here already needs nothing
+    let again = refused(&scene.office, &["import", &vendor]);
+    assert!(again.contains("nothing was imported"), "{again}");
+
+    for krate in &all {
+        ok(&scene.office, &["evict", &krate.name]);
+    }
+    let told = scene.import("vendor", &[]);
+    assert!(
+        told.contains("1 crate files") && told.contains("1 were left out"),
+        "{told}"
+    );
+    assert_eq!(download(&scene.office, &all[0]), 200);
+    // the other one was not packed as cargo packs
+    assert!(
+        told.contains("ours 1.0.0: its .crate file cannot be made again"),
+        "{told}"
+    );
+    let wanted = ok(&scene.office, &["wanted"]);
+    assert!(wanted.contains("ours 1.0.0") && !wanted.contains("theirs"), "{wanted}");
 }

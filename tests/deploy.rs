@@ -255,8 +255,8 @@ fn commands_and_flags_are_those_of_the_binary() {
                 .find(|word| !word.starts_with('-'))
                 .copied()
                 .unwrap_or_default();
-            // what `config` shows is a command of its own
-            let within = words.get(1).filter(|_| command == "config");
+            // what `config` shows and `keys` does is a command of its own
+            let within = words.get(1).filter(|_| ["config", "keys"].contains(&command));
             let asked: Vec<&str> = [Some(&command), within, Some(&"--help")]
                 .into_iter()
                 .flatten()
@@ -294,6 +294,9 @@ fn commands_and_flags_are_those_of_the_binary() {
         "pin",
         "unpin",
         "pins",
+        "export",
+        "import",
+        "keys",
     ] {
         assert!(
             tried.contains(command),

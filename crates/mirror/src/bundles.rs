@@ -23,7 +23,7 @@ use tokio::sync::MutexGuard;
 use tokio::task::JoinHandle;
 
 pub use arrival::{Arrival, Noted, Outcome, Standing, looked_at, note, want};
-pub use folders::{Staging, who};
+pub use folders::{LOOSE, Staging, TRY, who};
 pub use keyring::{Keyring, key_by};
 pub use outgoing::{Outgoing, Target, blob};
 pub use planned::{Prepared, held, write_files};

@@ -5,8 +5,15 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use bundle::{Id, Manifest};
+
 use crate::appliance::StartError;
 use crate::settings::Settings;
+
+/// What the folder begins with in which a bundle is looked at.
+pub const TRY: &str = "try-";
+/// What the folder begins with in which crate files are that came without a bundle.
+pub const LOOSE: &str = "files-";
 
 /// Makes a folder of the data directory that nobody else may look into.
 pub fn make(path: &Path) -> io::Result<()> {
@@ -71,12 +78,39 @@ impl Staging {
             .open(path.join("LOCK"))?;
         owner.give(&path.join("LOCK"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { owner, path, lock }),
+            Ok(()) => {
+                let staging = Self { owner, path, lock };
+                staging.clean_up()?;
+                Ok(staging)
+            }
             Err(TryLockError::WouldBlock) => {
                 Err("another `mirror import` is under way here: wait until it is done".into())
             }
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
+    }
+
+    /// What a command left behind that was killed, and that nobody takes up again: all but parts of bundles.
+    fn clean_up(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(TRY) || name.starts_with(LOOSE) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes parts of bundles that are of no use any more: those of a site that are older than what was imported from it.
+    pub fn forget_older(&self, site: Id, serial: u64) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.path)? {
+            let folder = entry?.path();
+            if folder.is_dir() && manifests(&folder).any(|one| one.bundle.site == site && one.bundle.serial <= serial) {
+                std::fs::remove_dir_all(&folder)?;
+            }
+        }
+        Ok(())
     }
 
     /// The folder of a bundle, made if need be.
@@ -94,6 +128,13 @@ impl Staging {
             removed => removed,
         }
     }
+}
+
+/// The manifests of parts that are staged in a folder.
+fn manifests(folder: &Path) -> impl Iterator<Item = Manifest> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let json = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("MANIFEST."));
+    json.filter_map(|entry| Manifest::parse(&std::fs::read(entry.path()).ok()?).ok())
 }
 
 /// Where a bundle is staged.
@@ -115,7 +156,39 @@ mod tests {
         staging.remove("one").unwrap();
         staging.remove("one").unwrap();
         assert!(!staged(dir.path(), "one").exists());
+        let older = staging.folder("older").unwrap();
+        std::fs::write(older.join("MANIFEST.2.json"), manifest(3).to_json()).unwrap();
+        let newer = staging.folder("newer").unwrap();
+        std::fs::write(newer.join("MANIFEST.1.json"), manifest(5).to_json()).unwrap();
+        staging.forget_older(Id::from_bytes([9; 16]), 9).unwrap();
+        assert!(older.exists() && newer.exists(), "they are of another site");
+        staging.forget_older(SITE, 4).unwrap();
+        assert!(!older.exists() && newer.exists());
+        let (tried, loose) = (staging.folder("try-one").unwrap(), staging.folder("files-one").unwrap());
         drop(staging);
         Staging::lock(dir.path()).unwrap();
+        assert!(newer.exists() && !tried.exists() && !loose.exists());
+    }
+
+    const SITE: Id = Id::from_bytes([5; 16]);
+
+    fn manifest(serial: u64) -> Manifest {
+        Manifest {
+            bundle: bundle::Description {
+                id: Id::from_bytes([1; 16]),
+                site: SITE,
+                serial,
+                parent: None,
+                created: bundle::Time::from_unix(0),
+                creator: "a test".to_owned(),
+                key: None,
+                index: None,
+                wanted_missing: 0,
+            },
+            part: 1,
+            parts: 2,
+            crates: bundle::Total::default(),
+            part_crates: bundle::Total::default(),
+        }
     }
 }

@@ -62,7 +62,12 @@ impl Sources {
             .collect::<io::Result<Vec<_>>>()?;
         entries.sort();
         for path in entries {
-            if path.is_dir() {
+            let kind = std::fs::symlink_metadata(&path)?.file_type();
+            if !kind.is_dir() && !kind.is_file() {
+                // no link on a stick is followed, and no pipe is waited for
+                continue;
+            }
+            if kind.is_dir() {
                 if path.join(VENDORED).is_file() {
                     self.vendored.push(path);
                 }
@@ -123,6 +128,7 @@ mod tests {
         file("week.receipt", b"mirror receipt 1\n");
         let vendored = file("serde/.cargo-checksum.json", b"{}");
         file("notes/readme.txt", b"");
+        std::os::unix::fs::symlink("/dev/zero", stick.join("zero.tar")).unwrap();
         let found = Sources::find(&[stick.to_owned()]).unwrap();
         assert_eq!(
             found,

@@ -45,6 +45,21 @@ impl Stage<'_> {
         Manifest::parse(&manifest).is_ok() && files.iter().all(is_here)
     }
 
+    /// Whether this very part is here, and not another one that gives itself the same id.
+    pub fn has_this(&self, manifest: &Manifest) -> bool {
+        let staged = std::fs::read(self.folder.join(staged::manifest(manifest.part)));
+        let is_same = staged.is_ok_and(|json| Manifest::parse(&json).is_ok_and(|staged| staged == *manifest));
+        is_same && self.has(manifest.part)
+    }
+
+    /// What was staged of the index was refused: it is read from the stick again. Crate files are what their names say, whoever brought them.
+    pub fn forget_index(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.folder.join(staged::manifest(1))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// The parts of `parts` that are not here.
     pub fn missing(&self, parts: u16) -> Vec<u16> {
         (1..=parts).filter(|part| !self.has(*part)).collect()

@@ -111,7 +111,7 @@ fn files_below(folder: &Path, below: &Path, files: &mut Vec<PathBuf>) -> io::Res
         let path = below.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             files_below(folder, &path, files)?;
-        } else if path != Path::new(VENDORED) {
+        } else if entry.file_type()?.is_file() && path != Path::new(VENDORED) {
             files.push(path);
         }
     }

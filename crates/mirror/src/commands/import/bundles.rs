@@ -13,7 +13,7 @@ use super::checking::{named, parts};
 use super::receipt;
 use super::trust::{Said, judge};
 use crate::appliance::StartError;
-use crate::bundles::{Arrival, Keyring, Noted, Outcome, Stage, Staging, Standing, key_by};
+use crate::bundles::{Arrival, Keyring, Noted, Outcome, Stage, Staging, Standing, TRY, key_by};
 use crate::cli::ImportArgs;
 use crate::control::{Reply, Request};
 use crate::error::chain;
@@ -139,7 +139,7 @@ impl Session<'_> {
         }
         let id = first.manifest.bundle.id.to_string();
         if self.args.dry_run {
-            let folder = format!("try-{id}");
+            let folder = format!("{TRY}{id}");
             let told = self.try_bundle(found, arrival, &folder);
             self.staging.remove(&folder)?;
             return told.map(drop);
@@ -161,8 +161,7 @@ impl Session<'_> {
     }
 
     fn stage_part(&self, part: &Found, stage: &Stage<'_>) -> Result<(), StartError> {
-        let number = part.manifest.part;
-        if stage.has(number) {
+        if stage.has_this(&part.manifest) {
             return Ok(());
         }
         let members = self.members(part)?;
@@ -259,8 +258,13 @@ impl Session<'_> {
         );
         match reply.ok {
             true => finish(&Reply { message: text, ..reply })?,
-            false => return Err(named(&last.path, &reply.message.into())),
+            false => {
+                stage.forget_index()?;
+                return Err(named(&last.path, &reply.message.into()));
+            }
         };
+        let bundle = &last.manifest.bundle;
+        self.staging.forget_older(bundle.site, bundle.serial)?;
         self.write_receipt(&found[0]).map(drop)
     }
 
@@ -287,7 +291,7 @@ impl Session<'_> {
             return say(&format!("receipt: {}\n", path.display()));
         }
         let path = receipt::beside(&found.path);
-        match receipt::write(&path, &text) {
+        match receipt::write_beside(&path, &text) {
             Ok(()) => say(&format!(
                 "receipt: {}: take it back to the mirror outside\n",
                 path.display()

@@ -11,7 +11,7 @@ use super::super::transfer::Transfer;
 use super::super::{Ended, finish, say};
 use super::bundles::Session;
 use crate::appliance::StartError;
-use crate::bundles::{Loose, Packed, Sources, blob, flush_all, hash_of, pack_vendored, staged, write_files};
+use crate::bundles::{LOOSE, Loose, Packed, Sources, blob, flush_all, hash_of, pack_vendored, staged, write_files};
 use crate::control::{Reply, Request};
 
 /// The file that is just being looked at.
@@ -30,7 +30,7 @@ struct Candidate {
 impl Session<'_> {
     /// Imports what the index lists, and says what is left out.
     pub fn import_loose(&self, sources: &Sources) -> Ended {
-        let folder = format!("files-{}", Id::random()?);
+        let folder = format!("{LOOSE}{}", Id::random()?);
         let path = self.staging.folder(&folder)?;
         let done = self.take_loose(sources, &folder, &path);
         self.staging.remove(&folder)?;
