@@ -527,6 +527,12 @@ fn it_works_without_a_server_on_either_side() {
     scene.office.restart();
     assert_eq!(download(&scene.office, &crates[1]), 200);
     assert_eq!(scene.office.metric("kept_files"), 2, "recorded by the command itself");
+
+    // an office where nothing ever ran
+    let fresh = builder().env("MIRROR_MODE", "offline");
+    let output = fresh.run(&["import", &scene.on_stick("1.tar"), "--trust", &key]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(download(&fresh.start(), &crates[1]), 200);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bundle::{DecisionLines, IndexSummary, Manifest, Records, Scope};
+use bundle::{DecisionLines, IndexSummary, Manifest, PartSet, Records, Scope};
 use index_sync::{Counted, ImportChanges, StateKind, TreeId};
 use metadata_db::{EndedImport, ImportCounts, ImportResult, ImportRow, SiteDecision};
 use registry::Checksum;
@@ -94,6 +94,8 @@ impl Staged {
     fn open(data_dir: &Path, arrival: &Arrival) -> Result<Self, StartError> {
         let folder = folders::staged(data_dir, &arrival.id.to_string());
         let (mut index, mut files) = (None, Vec::new());
+        // they may have come by several commands
+        let mut parts = PartSet::new();
         for part in 1..=arrival.parts {
             let manifest = manifest(&folder, arrival, part)?;
             let of_part = files_in(&folder.join(staged::files(part)))?;
@@ -101,6 +103,7 @@ impl Staged {
                 return Err(format!("part {part} is not staged as a whole").into());
             }
             files.extend(of_part);
+            parts.add(manifest.clone())?;
             index = manifest.bundle.index;
         }
         Ok(Self { folder, index, files })
