@@ -9,7 +9,7 @@ use crate::appliance::{Appliance, StartError};
 use crate::bundles::all_recorded;
 use crate::control::{Reply, Request, ask, carry_out};
 use crate::data_dir::check_format;
-use crate::settings::Settings;
+use crate::settings::{Settings, Source};
 
 /// The one process that has the data directory.
 pub enum Doer<'a> {
@@ -27,6 +27,10 @@ pub fn with_doer<T>(
     check_format(&settings.data_dir)?;
     if ask(&settings.data_dir, &Request::Mode { to: None })?.is_some() {
         return work(&Doer::Server(&settings), &settings);
+    }
+    if settings.layers.get("log").source == Source::Default {
+        // what goes wrong is said by the command; a server says it to its log
+        log::set_max_level(log::LevelFilter::Error);
     }
     with_own_appliance(settings, async |appliance| {
         let done = tokio::task::block_in_place(|| work(&Doer::Own(appliance), &appliance.settings));
