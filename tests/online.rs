@@ -1,11 +1,22 @@
-//! The main job of issue 2 with the real crates.io (`just e2e-online`): a project of some 150 dependencies is built through the mirror,
-//! then by an offline mirror and an empty `CARGO_HOME`, with the `Cargo.lock` that cargo makes without the mirror. It needs the internet
-//! and some minutes, so it runs only where `MIRROR_E2E_ONLINE=1` is set.
+//! The main jobs with the real crates.io (`just e2e-online`). Issue 2: a project of some 150 dependencies is built through the mirror,
+//! then by an offline mirror and an empty `CARGO_HOME`, with the `Cargo.lock` that cargo makes without the mirror. Issue 5: three small
+//! projects come across the air gap, and a week of changes after them. They need the internet and some minutes, so they run only where `MIRROR_E2E_ONLINE=1` is set.
 
-use std::path::Path;
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
+
+#[path = "air_gap/namespaces.rs"]
+#[expect(dead_code, reason = "the disk is for the test `air_gap`")]
+mod namespaces;
+#[path = "air_gap/sides.rs"]
+#[expect(dead_code, reason = "much of it is for the test `air_gap`")]
+mod sides;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::{CargoProject, MirrorBuilder, MirrorProcess, eventually};
+
+use sides::{both_ways, check, key_of, ok, refused, text};
 
 /// Two builds of everything on a slow machine.
 const BUILD: Duration = Duration::from_secs(30 * 60);
@@ -131,4 +142,153 @@ fn a_project_of_many_crates_builds_from_the_real_crates_io_and_then_without() {
     assert!(found.starts_with("regex = \""), "{found}");
     let found = again.cargo_ok(&["info", "--registry", "mirror", "serde"]);
     assert!(found.starts_with("serde"), "{found}");
+}
+
+/// Small projects: what each needs, in the first week and after the changes, and a `main` that uses it.
+struct Small {
+    name: &'static str,
+    first: &'static [(&'static str, &'static str)],
+    later: &'static [(&'static str, &'static str)],
+    main: &'static str,
+    says: &'static str,
+}
+
+const SMALL: [Small; 3] = [
+    Small {
+        name: "lists",
+        first: &[("itertools", "=0.12.0"), ("either", "=1.9.0")],
+        later: &[("itertools", "=0.12.1"), ("either", "=1.10.0")],
+        main: "fn main() { println!(\"{}\", itertools::join([1, 2], \"+\")); }",
+        says: "1+2\n",
+    },
+    Small {
+        name: "numbers",
+        first: &[("itoa", "=1.0.9"), ("ryu", "=1.0.15"), ("semver", "=1.0.20")],
+        later: &[("itoa", "=1.0.11"), ("ryu", "=1.0.15"), ("semver", "=1.0.22")],
+        main: "fn main() { println!(\"{} {}\", itoa::Buffer::new().format(7), semver::Version::new(1, 2, 3)); }",
+        says: "7 1.2.3\n",
+    },
+    Small {
+        name: "bytes",
+        first: &[("memchr", "=2.7.1"), ("fastrand", "=2.0.1")],
+        later: &[("memchr", "=2.7.2"), ("hex", "=0.4.3")],
+        main: "fn main() { println!(\"{:?}\", memchr::memchr(b'c', b\"abc\")); }",
+        says: "Some(2)\n",
+    },
+];
+
+impl Small {
+    fn project(&self, needs: &[(&str, &str)]) -> CargoProject {
+        needs
+            .iter()
+            .fold(CargoProject::new(), |project, (name, req)| {
+                project.dependency(name, req)
+            })
+            .main_rs(self.main)
+            .time_limit(BUILD)
+    }
+
+    /// What it needs in this week; changes come in the second and stay.
+    fn needs(&self, week: usize) -> &[(&'static str, &'static str)] {
+        if week == 1 { self.first } else { self.later }
+    }
+
+    fn lockfile(&self, place: &Path, week: usize) -> PathBuf {
+        place.join(format!("{}-{week}.lock", self.name))
+    }
+}
+
+const OFFICE: &str = "an_office_behind_an_air_gap_builds_what_a_stick_brings_from_the_real_crates_io";
+
+#[test]
+fn an_office_behind_an_air_gap_builds_what_a_stick_brings_from_the_real_crates_io() {
+    if let Some(place) = namespaces::place() {
+        return inside(&place);
+    }
+    if variable("MIRROR_E2E_ONLINE").as_deref() != Some("1") {
+        println!("skipped: it needs the internet; `just e2e-online` runs it");
+        return;
+    }
+    let (data, stick) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let outside = mirror(data.path()).start();
+    let cross = |week: usize| {
+        std::fs::write(stick.path().join("week"), week.to_string()).unwrap();
+        if !namespaces::without_a_network(OFFICE, stick.path()) {
+            inside(stick.path());
+        }
+    };
+    carry(&outside, stick.path(), 1, None);
+    std::fs::write(stick.path().join("key"), key_of(&outside.data_dir())).unwrap();
+    cross(1);
+    // the second is lost, and the third continues it
+    carry(&outside, stick.path(), 2, Some("bundle-1.tar"));
+    carry(&outside, stick.path(), 3, Some("bundle-2.tar"));
+    cross(3);
+    carry(&outside, stick.path(), 4, Some("bundle-1.tar.receipt"));
+    cross(4);
+}
+
+/// Locks the projects as they are in this week, and writes a bundle with all that they need.
+fn carry(outside: &MirrorProcess, stick: &Path, week: usize, since: Option<&str>) {
+    let bundle = stick.join(format!("bundle-{week}.tar"));
+    let mut words = vec!["export".to_owned(), "-o".to_owned(), text(&bundle).to_owned()];
+    for small in &SMALL {
+        let project = paste_config(small.project(small.needs(week)), outside);
+        project.cargo_ok(&["generate-lockfile"]);
+        let lockfile = small.lockfile(stick, week);
+        std::fs::write(&lockfile, project.lockfile()).unwrap();
+        words.extend(["--lockfile".to_owned(), text(&lockfile).to_owned()]);
+    }
+    if let Some(since) = since {
+        words.extend(["--since".to_owned(), text(&stick.join(since)).to_owned()]);
+    }
+    println!(
+        "{}",
+        ok(&outside.run(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+    );
+    for small in &SMALL {
+        assert_eq!(check(outside, &small.lockfile(stick, week))["ready"], true);
+    }
+}
+
+/// In the office: what has come is imported, checked and built from an empty `CARGO_HOME`.
+fn inside(stick: &Path) {
+    let week: usize = std::fs::read_to_string(stick.join("week")).unwrap().parse().unwrap();
+    let key = std::fs::read_to_string(stick.join("key")).unwrap();
+    let office = sides::office_builder()
+        .upstream_sparse("crates.io")
+        .data_dir(&stick.join("office"))
+        .start();
+    let bundle = stick.join(format!("bundle-{week}.tar"));
+    let import = ["import", text(&bundle)];
+    if week == 3 {
+        let said = refused(&office.run(&import));
+        assert!(
+            said.contains("continues serial 2") && said.contains("since your receipt"),
+            "{said}"
+        );
+    } else {
+        let trust: &[&str] = if week == 1 { &["--trust", &key] } else { &[] };
+        println!("{}", ok(&office.run(&[&import[..], trust].concat())));
+    }
+    for small in &SMALL {
+        let lockfile = small.lockfile(stick, week);
+        let is_here = check(&office, &lockfile)["ready"] == true;
+        assert_eq!(is_here, week != 3, "{}", small.name);
+        for index in both_ways(&office) {
+            let project = small.project(small.needs(week)).use_index(&index);
+            std::fs::copy(&lockfile, project.path().join("Cargo.lock")).unwrap();
+            let built = project.cargo(&["run", "-q", "--locked"]);
+            assert_eq!(
+                built.status.success(),
+                is_here,
+                "{} by {index}: {}",
+                small.name,
+                testkit::said(&built)
+            );
+            if is_here {
+                assert_eq!(testkit::text_of(&built).0, small.says, "{} by {index}", small.name);
+            }
+        }
+    }
 }

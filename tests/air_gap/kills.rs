@@ -1,0 +1,271 @@
+//! `kill -9` at random moments of exports and imports, of the command and of the server, and two imports at once.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::{BuiltCrate, CrateBuilder, MirrorProcess, Random, number_from_environment, said};
+
+use crate::flips::seed;
+use crate::oracles::{disk_is_sound, there_are_judges};
+use crate::sides::{Log, Outside, has_all, index_of, office, ok, refused, same_as_outside, text, visible};
+
+const DEFAULT_KILLS: u64 = 10;
+const CRATES_PER_ROUND: u64 = 15;
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Export,
+    Outside,
+    Import,
+    Office,
+    ImportAlone,
+}
+
+const VICTIMS: [Victim; 5] = [
+    Victim::Export,
+    Victim::Office,
+    Victim::Import,
+    Victim::Outside,
+    Victim::ImportAlone,
+];
+
+struct Kills {
+    outside: Outside,
+    office: MirrorProcess,
+    log: Log,
+    random: Random,
+    crates: Vec<BuiltCrate>,
+    /// The last bundle that was imported.
+    last: std::path::PathBuf,
+    export_takes: Duration,
+    import_takes: Duration,
+}
+
+impl Kills {
+    fn new() -> Self {
+        let crates: Vec<_> = (0..CRATES_PER_ROUND)
+            .map(|number| krate(&format!("start{number}"), "1.0.0"))
+            .collect();
+        let outside = Outside::with(&crates);
+        outside.keep(&crates);
+        let (last, export_takes) = timed(|| outside.export("start.tar", &[]));
+        let office = office();
+        let key = outside.key();
+        let (_, import_takes) = timed(|| ok(&office.run(&["import", text(&last), "--trust", &key])));
+        Self {
+            outside,
+            office,
+            log: Log::default(),
+            random: Random::new(seed()),
+            crates,
+            last,
+            export_takes,
+            import_takes,
+        }
+    }
+
+    /// A week upstream: new crates, a new version, a yank, a removal.
+    fn week(&mut self, round: u64) {
+        let mut new: Vec<_> = (0..CRATES_PER_ROUND)
+            .map(|number| krate(&format!("r{round}x{number}"), "1.0.0"))
+            .collect();
+        new.push(krate("start0", &format!("1.{}.0", round + 1)));
+        self.outside.publish(&new);
+        let yanked = self.random.of(&self.crates).clone();
+        self.outside.files.yank(&yanked.name, &yanked.version, true);
+        self.outside.follow(&[&yanked.name]);
+        self.outside.keep(&new);
+        self.crates.extend(new);
+    }
+
+    fn moment(&mut self, usual: Duration) -> Duration {
+        usual * 5 / 4 * self.random.next(1_000) as u32 / 1_000
+    }
+
+    fn round(&mut self, round: u64) {
+        let victim = VICTIMS[(round % VICTIMS.len() as u64) as usize];
+        self.week(round);
+        let bundle = self.outside.on_stick(&format!("week{round}.tar"));
+        if matches!(victim, Victim::Export | Victim::Outside) {
+            self.kill_export(victim, &bundle);
+        }
+        let since = self.last.clone();
+        let words = ["export", "-o", text(&bundle), "--since", text(&since)];
+        // a kill after the end left a whole one, which stays
+        if !bundle.exists() {
+            let (_, took) = timed(|| ok(&self.outside.mirror.run(&words)));
+            self.export_takes = took;
+        }
+        if matches!(victim, Victim::Import | Victim::Office | Victim::ImportAlone) {
+            self.kill_import(victim, &bundle);
+        }
+        let (_, took) = timed(|| ok(&self.office.run(&["import", text(&bundle)])));
+        // of one that had nothing left to do nothing is learned
+        self.import_takes = self.import_takes.max(took).min(Duration::from_secs(10));
+        self.last = bundle;
+        self.is_whole();
+    }
+
+    fn kill_export(&mut self, victim: Victim, bundle: &std::path::Path) {
+        let moment = self.moment(self.export_takes);
+        let words = ["export", "-o", text(bundle), "--since", text(&self.last)];
+        let before = index_of(&self.outside.mirror.data_dir());
+        let ended = match victim {
+            Victim::Export => self.outside.mirror.run_or_kill(&words, moment).is_some(),
+            _ => killed_with_server(&self.outside.mirror, &words, moment).is_some_and(|output| output.status.success()),
+        };
+        println!("{victim:?} killed after {moment:?}; the command had ended: {ended}");
+        disk_is_sound(&self.outside.mirror);
+        if !self.outside.mirror.is_running() {
+            self.outside.mirror.restart();
+        }
+        assert_eq!(
+            index_of(&self.outside.mirror.data_dir()),
+            before,
+            "an export changes nothing"
+        );
+        if bundle.exists() {
+            // it has its name, so it is whole
+            ok(&self.office.run(&["import", "--check", text(bundle)]));
+            if !ended {
+                // written, but perhaps not counted: then nothing can continue it
+                std::fs::remove_file(bundle).unwrap();
+            }
+        }
+    }
+
+    fn kill_import(&mut self, victim: Victim, bundle: &std::path::Path) {
+        let moment = self.moment(self.import_takes);
+        let before = index_of(&self.office.data_dir());
+        let files = self.office.kept_files();
+        let words = ["import", text(bundle)];
+        let ended = match victim {
+            Victim::Import => self.office.run_or_kill(&words, moment).is_some(),
+            Victim::ImportAlone => {
+                assert!(self.office.terminate().success());
+                self.office.run_or_kill(&words, moment).is_some()
+            }
+            _ => killed_with_server(&self.office, &words, moment).is_some_and(|output| output.status.success()),
+        };
+        // what was killed may have left its work to the server, which goes on with it
+        let goes_on = victim == Victim::Import && !ended;
+        if !goes_on {
+            disk_is_sound(&self.office);
+        }
+        if !self.office.is_running() {
+            self.office.restart();
+        }
+        let now = index_of(&self.office.data_dir());
+        let there = index_of(&self.outside.mirror.data_dir());
+        assert!(
+            now == before || now == there,
+            "{victim:?} after {moment:?}: half of the index is published"
+        );
+        println!(
+            "{victim:?} killed after {moment:?}; the command had ended: {ended}, published: {}",
+            now == there
+        );
+        let kept = self.office.kept_files();
+        assert!(files.iter().all(|file| kept.contains(file)), "a kept file is gone");
+        let old = self.crates.len() - CRATES_PER_ROUND as usize - 1;
+        has_all(&self.office, &self.crates[..old]);
+        if ended || now == there {
+            // everything that the index has now can be had
+            has_all(&self.office, &self.crates);
+        }
+        self.log.grown(&self.office);
+    }
+
+    fn is_whole(&mut self) {
+        same_as_outside(&self.outside.mirror, &self.office, &self.crates);
+        disk_is_sound(&self.office);
+        disk_is_sound(&self.outside.mirror);
+        let rows = self.log.grown(&self.office);
+        let is_calm = |row: &serde_json::Value| row["result"] == "imported" || row["result"] == "unchanged";
+        assert!(rows.iter().all(is_calm), "{rows:?}");
+        let log = self.office.log() + &self.outside.mirror.log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+fn krate(name: &str, version: &str) -> BuiltCrate {
+    CrateBuilder::new(name, version).padding(20_000).build()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = Instant::now();
+    (work(), begun.elapsed())
+}
+
+/// The command that a server dies under; what it said if it ended by itself.
+fn killed_with_server(mirror: &MirrorProcess, words: &[&str], moment: Duration) -> Option<std::process::Output> {
+    thread::scope(|scope| {
+        let command = scope.spawn(|| mirror.run_or_kill(words, LIMIT));
+        // Not a wait for anything: the random moment is what is tested.
+        thread::sleep(moment);
+        mirror.kill9();
+        let output = command.join().unwrap();
+        if let Some(output) = &output {
+            assert!(!said(output).contains("panicked"), "{}", said(output));
+        }
+        output
+    })
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_half_there_and_the_next_try_ends_it() {
+    if !there_are_judges() {
+        return;
+    }
+    let count = number_from_environment("MIRROR_AIR_GAP_KILLS").unwrap_or(DEFAULT_KILLS);
+    println!("MIRROR_AIR_GAP_KILLS={count}");
+    let mut kills = Kills::new();
+    for round in 0..count {
+        kills.round(round);
+    }
+    let left = std::fs::read_dir(kills.office.data_dir().join("imports")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.len() <= 1, "what was staged is gone, but for the lock: {left:?}");
+    assert!(kills.office.terminate().success());
+    kills.office.restart();
+    kills.is_whole();
+}
+
+#[test]
+fn two_imports_at_once_are_one() {
+    let crates: Vec<_> = (0..CRATES_PER_ROUND)
+        .map(|number| krate(&format!("start{number}"), "1.0.0"))
+        .collect();
+    let outside = Outside::with(&crates);
+    outside.keep(&crates);
+    let bundle = outside.export("bundle.tar", &[]);
+    let (office, key, mut log) = (office(), outside.key(), Log::default());
+    let words = ["import", text(&bundle), "--trust", &key];
+    let held = std::fs::create_dir_all(office.data_dir().join("imports"))
+        .and_then(|()| std::fs::File::create(office.data_dir().join("imports/LOCK")))
+        .unwrap();
+    held.lock().unwrap();
+    let before = visible(&office, &crates);
+    let said = refused(&office.run(&words));
+    assert!(said.contains("under way"), "{said}");
+    assert_eq!(visible(&office, &crates), before);
+    held.unlock().unwrap();
+    drop(held);
+    log.grown(&office);
+
+    let outputs = thread::scope(|scope| {
+        let both = [(); 3].map(|()| scope.spawn(|| office.run(&words)));
+        both.map(|one| one.join().unwrap())
+    });
+    for output in outputs.iter().filter(|output| !output.status.success()) {
+        assert!(refused(output).contains("under way"), "{}", testkit::said(output));
+    }
+    assert!(outputs.iter().any(|output| output.status.success()));
+    let rows = log.grown(&office);
+    let imported = rows.iter().filter(|row| row["result"] == json!("imported")).count();
+    assert_eq!(imported, 1, "{rows:?}");
+    same_as_outside(&outside.mirror, &office, &crates);
+}
