@@ -21,7 +21,7 @@ deny:
     @command -v cargo-deny > /dev/null || echo "cargo install --locked cargo-deny" first
     cargo deny check bans licenses sources
 
-# with the real crates.io: a project of some 150 dependencies, online, then offline from what was kept
+# with the real crates.io: a project of some 150 dependencies, online, then offline from what was kept; three small ones across an air gap
 e2e-online:
     MIRROR_E2E_ONLINE=1 cargo test -p mirror --test online -- --nocapture --test-threads 1
 
@@ -66,3 +66,11 @@ soak-git rounds="2000":
 # 100,000 downloads through an upstream that does everything wrong that it can
 soak-cache downloads="100000":
     MIRROR_CACHE_DOWNLOADS={{downloads}} cargo test --release -p mirror --test soak_cache -- --nocapture
+
+# a year of weekly bundles cut from ../shared/data: what `mirror check` says on both sides, and what cargo fetches in the office
+e2e-air-gap weeks="52":
+    MIRROR_REPLAY_WEEKS={{weeks}} cargo test --release -p mirror --test air_gap_replay -- --nocapture
+
+# kill -9 at random moments of exports and imports, of commands and servers
+soak-air-gap kills="100":
+    MIRROR_AIR_GAP_KILLS={{kills}} cargo test --release -p mirror --test air_gap killed_at_any_moment -- --nocapture
