@@ -362,6 +362,53 @@ fn parts_come_in_any_order_one_stick_at_a_time() {
 }
 
 #[test]
+fn a_stick_with_many_bundles_is_taken_in_their_order() {
+    let scene = Scene::new(&crates());
+    scene.carried("1.tar");
+    scene.export("2.tar", &[]);
+    for at in 3..5 {
+        scene.add(&CrateBuilder::new(&format!("krate-{at}"), "1.0.0").build());
+        let before = scene.on_stick(&format!("{}.tar", at - 1));
+        scene.export(&format!("{at}.tar"), &["--since", &before]);
+    }
+    // names say nothing, a copy is no second bundle, and what is older keeps nothing from it
+    let name = |name: &str| scene.on_stick(name);
+    fs::rename(name("4.tar"), name("a.tar")).unwrap();
+    fs::copy(name("3.tar"), name("3 copy.tar")).unwrap();
+    let stick = scene.stick.path().to_str().unwrap().to_owned();
+    let told = ok(&scene.office, &["import", &stick]);
+    assert!(
+        told.contains("1.tar: bundle") && told.contains("nothing to do"),
+        "{told}"
+    );
+    assert!(
+        told.find("(serial 3) is imported") < told.find("(serial 4) is imported"),
+        "{told}"
+    );
+    assert_eq!(
+        log_of(&scene.office),
+        ["imported", "imported", "imported", "imported", "unchanged"]
+    );
+
+    scene.export("5.tar", &[]);
+    scene.export("6.tar", &[]);
+    scene.import("6.tar", &[]);
+    scene.export("7.tar", &["--since", &name("6.tar")]);
+    let output = scene.office.run(&["import", &name("5.tar"), &name("7.tar")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        text_of(&output).0.contains("(serial 7) is imported"),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        text_of(&output).1.contains("5.tar: this bundle has serial 5"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
 fn only_whom_the_office_trusts_may_bring_something() {
     let scene = Scene::new(&crates());
     let told = scene.export("unsigned.tar", &["--unsigned"]);

@@ -1,6 +1,7 @@
 //! Bundles, one after the other: looked at, staged, taken in.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bundle::{Manifest, Members, Opened, PartSet, PublicKey, Trust};
@@ -44,7 +45,7 @@ struct Found {
 }
 
 impl Session<'_> {
-    /// Imports bundles, in the order in which they were exported.
+    /// Imports bundles, in the order in which they were exported. One that is not taken does not keep the others from it.
     pub fn import_bundles(&self, paths: &[PathBuf]) -> Result<(), StartError> {
         let mut found = Vec::new();
         for path in paths {
@@ -58,10 +59,20 @@ impl Session<'_> {
             )
         };
         found.sort_by_key(|one| (order(one), one.manifest.part));
+        // a second copy is no second part
+        found.dedup_by(|one, other| one.manifest == other.manifest);
+        let mut refused: Vec<StartError> = Vec::new();
         for bundle in found.chunk_by(|one, other| order(one) == order(other)) {
-            self.import_bundle(bundle)?;
+            refused.extend(self.import_bundle(bundle).err());
         }
-        Ok(())
+        let Some(last) = refused.pop() else {
+            return Ok(());
+        };
+        for error in refused {
+            // one line for each, as the last one has
+            let _ = writeln!(std::io::stderr().lock(), "mirror: {}", chain(&*error));
+        }
+        Err(last)
     }
 
     fn arrival(&self, found: &Found) -> Arrival {
