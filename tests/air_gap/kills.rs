@@ -1,5 +1,6 @@
 //! `kill -9` at random moments of exports and imports, of the command and of the server, and two imports at once.
 
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,10 @@ struct Kills {
     random: Random,
     crates: Vec<BuiltCrate>,
     /// The last bundle that was imported.
-    last: std::path::PathBuf,
-    export_takes: Duration,
-    import_takes: Duration,
+    last: PathBuf,
+    /// How long what dies goes on, by what it is; learned from kills that came too late or early.
+    takes: [Duration; VICTIMS.len()],
+    unfinished: u64,
 }
 
 impl Kills {
@@ -51,10 +53,11 @@ impl Kills {
             .collect();
         let outside = Outside::with(&crates);
         outside.keep(&crates);
-        let (last, export_takes) = timed(|| outside.export("start.tar", &[]));
-        let office = office();
-        let key = outside.key();
-        let (_, import_takes) = timed(|| ok(&office.run(&["import", text(&last), "--trust", &key])));
+        let last = outside.export("start.tar", &[]);
+        let (office, key) = (office(), outside.key());
+        let begun = Instant::now();
+        ok(&office.run(&["import", text(&last), "--trust", &key]));
+        let takes = [begun.elapsed(); VICTIMS.len()];
         Self {
             outside,
             office,
@@ -62,8 +65,8 @@ impl Kills {
             random: Random::new(seed()),
             crates,
             last,
-            export_takes,
-            import_takes,
+            takes,
+            unfinished: 0,
         }
     }
 
@@ -81,8 +84,15 @@ impl Kills {
         self.crates.extend(new);
     }
 
-    fn moment(&mut self, usual: Duration) -> Duration {
-        usual * 5 / 4 * self.random.next(1_000) as u32 / 1_000
+    fn moment(&mut self, victim: Victim) -> Duration {
+        self.takes[victim as usize] * self.random.next(1_000) as u32 / 1_000
+    }
+
+    /// Half of the kills are to come before the end.
+    fn learn(&mut self, victim: Victim, ended: bool) {
+        let takes = &mut self.takes[victim as usize];
+        *takes = if ended { *takes * 3 / 4 } else { *takes * 4 / 3 };
+        self.unfinished += u64::from(!ended);
     }
 
     fn round(&mut self, round: u64) {
@@ -96,27 +106,25 @@ impl Kills {
         let words = ["export", "-o", text(&bundle), "--since", text(&since)];
         // a kill after the end left a whole one, which stays
         if !bundle.exists() {
-            let (_, took) = timed(|| ok(&self.outside.mirror.run(&words)));
-            self.export_takes = took;
+            ok(&self.outside.mirror.run(&words));
         }
         if matches!(victim, Victim::Import | Victim::Office | Victim::ImportAlone) {
             self.kill_import(victim, &bundle);
         }
-        let (_, took) = timed(|| ok(&self.office.run(&["import", text(&bundle)])));
-        // of one that had nothing left to do nothing is learned
-        self.import_takes = self.import_takes.max(took).min(Duration::from_secs(10));
+        ok(&self.office.run(&["import", text(&bundle)]));
         self.last = bundle;
         self.is_whole();
     }
 
-    fn kill_export(&mut self, victim: Victim, bundle: &std::path::Path) {
-        let moment = self.moment(self.export_takes);
+    fn kill_export(&mut self, victim: Victim, bundle: &Path) {
+        let moment = self.moment(victim);
         let words = ["export", "-o", text(bundle), "--since", text(&self.last)];
         let before = index_of(&self.outside.mirror.data_dir());
         let ended = match victim {
             Victim::Export => self.outside.mirror.run_or_kill(&words, moment).is_some(),
-            _ => killed_with_server(&self.outside.mirror, &words, moment).is_some_and(|output| output.status.success()),
+            _ => killed_with_server(&self.outside.mirror, &words, moment, &|| true),
         };
+        self.learn(victim, ended);
         println!("{victim:?} killed after {moment:?}; the command had ended: {ended}");
         disk_is_sound(&self.outside.mirror);
         if !self.outside.mirror.is_running() {
@@ -137,8 +145,8 @@ impl Kills {
         }
     }
 
-    fn kill_import(&mut self, victim: Victim, bundle: &std::path::Path) {
-        let moment = self.moment(self.import_takes);
+    fn kill_import(&mut self, victim: Victim, bundle: &Path) {
+        let moment = self.moment(victim);
         let before = index_of(&self.office.data_dir());
         let files = self.office.kept_files();
         let words = ["import", text(bundle)];
@@ -148,8 +156,15 @@ impl Kills {
                 assert!(self.office.terminate().success());
                 self.office.run_or_kill(&words, moment).is_some()
             }
-            _ => killed_with_server(&self.office, &words, moment).is_some_and(|output| output.status.success()),
+            _ => {
+                // once all is staged, what is left takes little time and would be hit seldom
+                let waits = self.random.next(2) == 0;
+                let imports = self.office.data_dir().join("imports");
+                let is_reached = || !waits || is_staged(&imports);
+                killed_with_server(&self.office, &words, moment / if waits { 4 } else { 1 }, &is_reached)
+            }
         };
+        self.learn(victim, ended);
         // what was killed may have left its work to the server, which goes on with it
         let goes_on = victim == Victim::Import && !ended;
         if !goes_on {
@@ -195,23 +210,28 @@ fn krate(name: &str, version: &str) -> BuiltCrate {
     CrateBuilder::new(name, version).padding(20_000).build()
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let begun = Instant::now();
-    (work(), begun.elapsed())
+/// Whether a part of a bundle is staged.
+fn is_staged(imports: &Path) -> bool {
+    let folders = std::fs::read_dir(imports).into_iter().flatten().flatten();
+    folders
+        .into_iter()
+        .any(|folder| folder.path().join("MANIFEST.1.json").exists())
 }
 
-/// The command that a server dies under; what it said if it ended by itself.
-fn killed_with_server(mirror: &MirrorProcess, words: &[&str], moment: Duration) -> Option<std::process::Output> {
+/// The command that a server dies under, so long after `is_reached`; whether it had ended well by itself.
+fn killed_with_server(mirror: &MirrorProcess, words: &[&str], moment: Duration, is_reached: &dyn Fn() -> bool) -> bool {
     thread::scope(|scope| {
         let command = scope.spawn(|| mirror.run_or_kill(words, LIMIT));
+        while !is_reached() && !command.is_finished() {
+            // `eventually` pauses for longer than what is waited for takes.
+            thread::yield_now();
+        }
         // Not a wait for anything: the random moment is what is tested.
         thread::sleep(moment);
         mirror.kill9();
-        let output = command.join().unwrap();
-        if let Some(output) = &output {
-            assert!(!said(output).contains("panicked"), "{}", said(output));
-        }
-        output
+        let output = command.join().unwrap().expect("a command ends when its server is dead");
+        assert!(!said(&output).contains("panicked"), "{}", said(&output));
+        output.status.success()
     })
 }
 
@@ -226,6 +246,7 @@ fn killed_at_any_moment_nothing_is_half_there_and_the_next_try_ends_it() {
     for round in 0..count {
         kills.round(round);
     }
+    println!("{} of {count} kills hit something unfinished", kills.unfinished);
     let left = std::fs::read_dir(kills.office.data_dir().join("imports")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.len() <= 1, "what was staged is gone, but for the lock: {left:?}");
