@@ -59,6 +59,16 @@ bench-git *options:
     cargo build --release
     python3 tests/bench/git_serving.py target/release/mirror {{options}}
 
+# kept files across the air gap, beside tar and sha256sum
+bench-air-gap *options:
+    cargo build --release
+    python3 tests/bench/air_gap.py {{options}}
+
+# a real index and a week of it across the air gap, beside romt if --romt names it
+bench-air-gap-week *options:
+    cargo build --release
+    python3 tests/bench/air_gap_week.py {{options}}
+
 # 2,000 changes of upstream at random, with 200 kills and git clients left behind at old commits
 soak-git rounds="2000":
     MIRROR_SOAK_ROUNDS={{rounds}} cargo test --release -p mirror --test soak_git -- --nocapture
