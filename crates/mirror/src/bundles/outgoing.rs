@@ -1,8 +1,11 @@
 //! Writes a planned bundle: reads `index.git` and `blobs/` beside the server.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufWriter, Read};
+use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
 
 use bundle::{
     Contents, CrateFile, Description, FAT32_FILE_BYTES, IndexSummary, MemberName, PayloadWriter, Plan, Scope,
@@ -19,6 +22,8 @@ use crate::free_space::{free_bytes, is_fat};
 use crate::prefetch::size;
 
 const CHANGES: &str = "changes.gz";
+/// So much is written between two flushes.
+const FLUSHED_AT_ONCE: u64 = 32 << 20;
 
 /// Where a bundle goes.
 #[derive(Debug)]
@@ -184,13 +189,16 @@ impl<'a> Outgoing<'a> {
         for part in self.plan.parts() {
             let path = self.target.path(part.manifest.part);
             let file = unfinished.begin(path, part.bytes)?;
+            let flushing = Flushing::of(&file)?;
             let mut writer = self.plan.write_part(part.manifest.part, file, key)?;
             while let Some((member, _)) = writer.wanted() {
                 writer.put(self.open(member)?).map_err(|error| self.explained(error))?;
+                flushing.has_come_to(writer.written_bytes());
                 transfer.show(before + writer.written_bytes());
             }
             let file = writer.finish()?;
             transfer.say("waiting until the disk has written all of it");
+            flushing.end()?;
             file.sync_all()?;
             before += part.bytes;
         }
@@ -241,7 +249,7 @@ fn pack_changes(data_dir: &Path, prepared: &Prepared) -> Result<(Option<Stored>,
         transfer.show(done);
     }
     let (file, stored, total) = writer.finish()?;
-    file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?;
     transfer.end();
     Ok((Some(stored), total))
 }
@@ -255,6 +263,40 @@ fn edit(tree: &PublishedTree, change: &FileChange) -> Result<IndexEdit, StartErr
         Some(old) => IndexEdit::between(Some(&tree.blob(old)?), &new),
         None => IndexEdit::whole(&new),
     })
+}
+
+/// Has the disk write beside the hashing, rather than all of it in the end.
+struct Flushing {
+    due: SyncSender<()>,
+    thread: JoinHandle<io::Result<()>>,
+    /// What was written when it was due last.
+    last: Cell<u64>,
+}
+
+impl Flushing {
+    fn of(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let (due, wait) = std::sync::mpsc::sync_channel(1);
+        // an error is told once for all handles of the file: it must not be lost here
+        let thread = std::thread::spawn(move || wait.iter().try_for_each(|()| file.sync_data()));
+        let last = Cell::new(0);
+        Ok(Self { due, thread, last })
+    }
+
+    fn has_come_to(&self, bytes: u64) {
+        if bytes - self.last.get() >= FLUSHED_AT_ONCE {
+            self.last.set(bytes);
+            // one that is under way still will do
+            let _ = self.due.try_send(());
+        }
+    }
+
+    fn end(self) -> io::Result<()> {
+        drop(self.due);
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("flushing was abandoned")))
+    }
 }
 
 /// Parts that are written, and have no name yet. What is not finished is removed.
