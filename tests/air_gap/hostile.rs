@@ -47,7 +47,7 @@ impl Scene {
         ok(&office.run(&[&["import", text(&first)], trust].concat()));
         log.grown(&office);
         let mut second = app_and_lib("1.1.0", "second");
-        second.push(CrateBuilder::new("large", "1.0.0").padding(70_000).build());
+        second.extend(["large", "wide"].map(|name| CrateBuilder::new(name, "1.0.0").padding(70_000).build()));
         outside.publish(&second);
         outside.files.remove_crate("gone");
         outside.files.yank("lib", "1.0.0", true);
@@ -106,8 +106,15 @@ impl Scene {
         self.has_the_good_one();
     }
 
-    /// The good one is in.
+    /// The good one is in, and nothing is left over.
     pub fn has_the_good_one(self) {
+        let imports = self.office.data_dir().join("imports");
+        self.has_all_of_it();
+        let left: Vec<_> = std::fs::read_dir(imports).unwrap().collect();
+        assert!(left.len() <= 1, "what was staged is gone, but for the lock: {left:?}");
+    }
+
+    fn has_all_of_it(&self) {
         let carried: Vec<_> = self
             .crates
             .iter()
@@ -120,10 +127,6 @@ impl Scene {
         let peak = self.office.peak_rss_bytes();
         assert!(peak < MOST_MEMORY, "{peak} bytes of memory");
         crate::oracles::disk_is_sound(&self.office);
-        let left: Vec<_> = std::fs::read_dir(self.office.data_dir().join("imports"))
-            .unwrap()
-            .collect();
-        assert!(left.len() <= 1, "what was staged is gone, but for the lock: {left:?}");
     }
 }
 
@@ -478,7 +481,7 @@ fn an_index_file_that_is_none_spoils_its_crate_alone_and_can_be_healed() {
     for krate in scene
         .crates
         .iter()
-        .filter(|krate| krate.version == "1.0.0" && krate.name != "large")
+        .filter(|krate| ["app", "lib", "gone"].contains(&&*krate.name) && krate.version == "1.0.0")
     {
         let reply = scene
             .office
@@ -542,6 +545,70 @@ fn what_a_refused_bundle_left_is_not_taken_for_the_good_one() {
         scene.is_refused(late, &bad.bytes(), &["MANIFEST.json says"]);
         scene.ends_well();
     }
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_told_apart() {
+    if !crate::oracles::there_are_judges() {
+        return;
+    }
+    let mut scene = Scene::unsigned();
+    let stick = |name: &str| scene.outside.on_stick(name);
+    let split = ["--unsigned", "--split", "100KB", "--since", text(&scene.first)];
+    ok(&scene
+        .outside
+        .mirror
+        .run(&[&["export", "-o", text(&stick("whole"))], &split[..]].concat()));
+    ok(&scene
+        .outside
+        .mirror
+        .run(&[&["export", "-o", text(&stick("other"))], &split[..]].concat()));
+    let parts = ["whole.001", "whole.002"].map(stick);
+    let other = std::fs::read(stick("other.002")).unwrap();
+    assert!(!stick("whole.003").exists() && parts[1].exists());
+
+    let told = ok(&scene.import(&parts[0]));
+    assert!(told.contains("part 2"), "{told}");
+    assert_eq!(scene.log.grown(&scene.office)[0]["result"], json!("part"));
+    let before = visible(&scene.office, &scene.crates);
+    let mut faults: Vec<(&str, Vec<u8>, &str)> = Vec::new();
+    let with = |change: &dyn Fn(&mut Tarball)| {
+        let mut bad = Tarball::read(&parts[1]);
+        change(&mut bad);
+        bad.bytes()
+    };
+    faults.push((
+        "no part but the first",
+        with(&|t| t.with_manifest(|m| m["part"] = json!(1))),
+        SUMS,
+    ));
+    faults.push((
+        "a part too many",
+        with(&|t| t.with_manifest(|m| m["part"] = json!(3))),
+        MANIFEST,
+    ));
+    faults.push((
+        "cut off",
+        std::fs::read(&parts[1]).unwrap()[..20_000].to_vec(),
+        "cut off",
+    ));
+    faults.push(("other bytes", with(&|t| t.krate(0).bytes[9] ^= 4), "damaged"));
+    for (what, bytes, says) in faults {
+        let file = scene.outside.on_stick("tampered.tar");
+        std::fs::write(&file, bytes).unwrap();
+        let told = refused(&scene.import(&file));
+        assert!(told.contains(says), "{what}: {told}");
+        assert_eq!(visible(&scene.office, &scene.crates), before, "{what}");
+    }
+    // a part of another bundle waits for its own
+    let file = scene.outside.on_stick("tampered.tar");
+    std::fs::write(&file, other).unwrap();
+    let told = ok(&scene.import(&file));
+    assert!(told.contains("part 1"), "{told}");
+    assert_eq!(visible(&scene.office, &scene.crates), before);
+    ok(&scene.import(&parts[1]));
+    scene.log.grown(&scene.office);
+    scene.has_all_of_it();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::tarball::Tarball;
 #[test]
 fn weeks_of_changes_come_across_and_a_lost_bundle_is_named_and_healed() {
     let first = app_and_lib("1.0.0", "first");
-    let others = ["tool", "gone", "doomed"].map(|name| CrateBuilder::new(name, "1.0.0").build());
+    let others = ["tool", "gone", "doomed", "swapped"].map(|name| CrateBuilder::new(name, "1.0.0").build());
     let bad = CrateBuilder::new("gone", "1.0.1").build();
     let mut crates = [&first[..], &others, &[bad]].concat();
     let outside = Outside::with(&crates);
@@ -33,8 +33,11 @@ fn weeks_of_changes_come_across_and_a_lost_bundle_is_named_and_healed() {
     outside.files.yank("tool", "1.0.0", true);
     outside.files.remove_version("gone", "1.0.1");
     outside.files.remove_crate("doomed");
+    // the same version with other bytes: the mirror outside holds to what it has
+    let swapped = CrateBuilder::new("swapped", "1.0.0").lib("pub fn other() {}").build();
+    outside.files.republish(&swapped);
     outside.publish(&second);
-    outside.follow(&["tool", "gone", "doomed"]);
+    outside.follow(&["tool", "gone", "doomed", "swapped"]);
     outside.keep(&second);
     let two = outside.export_since("two.tar", &one);
     // the third
@@ -76,6 +79,18 @@ fn weeks_of_changes_come_across_and_a_lost_bundle_is_named_and_healed() {
     assert!(!office.get("/index/go/ne/gone").text().contains("1.0.1"));
     for path in ["/index/do/om/doomed", "/api/v1/crates/gone/1.0.1/download"] {
         assert_eq!(office.get(path).status, 404, "{path}");
+    }
+
+    assert!(
+        !office
+            .get("/index/sw/ap/swapped")
+            .text()
+            .contains(&swapped.checksum.to_hex())
+    );
+    // what was decided outside is known in the office
+    let decided = ok(&office.run(&["removed"]));
+    for part in ["gone 1.0.1: removed upstream", "doomed", "swapped 1.0.0: held"] {
+        assert!(decided.contains(part), "{part} is not in {decided}");
     }
 
     // the lost one turns up: too late
