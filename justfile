@@ -81,6 +81,6 @@ soak-cache downloads="100000":
 e2e-air-gap weeks="52":
     MIRROR_REPLAY_WEEKS={{weeks}} cargo test --release -p mirror --test air_gap_replay -- --nocapture
 
-# kill -9 at random moments of exports and imports, of commands and servers
+# kill -9 at random moments of exports and imports, of commands and servers, and before each call that changes the disk
 soak-air-gap kills="100":
-    MIRROR_AIR_GAP_KILLS={{kills}} cargo test --release -p mirror --test air_gap killed_at_any_moment -- --nocapture
+    MIRROR_AIR_GAP_KILLS={{kills}} cargo test --release -p mirror --test air_gap kills:: -- --nocapture --test-threads 1

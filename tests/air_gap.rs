@@ -22,6 +22,8 @@ mod no_route;
 mod oracles;
 #[path = "air_gap/sides.rs"]
 mod sides;
+#[path = "crash/strace.rs"]
+mod strace;
 #[path = "air_gap/tarball.rs"]
 mod tarball;
 #[path = "air_gap/twin.rs"]

@@ -10,6 +10,7 @@ use testkit::{BuiltCrate, CrateBuilder, MirrorProcess, Random, number_from_envir
 use crate::flips::seed;
 use crate::oracles::{disk_is_sound, there_are_judges};
 use crate::sides::{Log, Outside, has_all, index_of, office, ok, refused, same_as_outside, text, visible};
+use crate::strace::Strace;
 
 const DEFAULT_KILLS: u64 = 10;
 const CRATES_PER_ROUND: u64 = 15;
@@ -170,19 +171,19 @@ impl Kills {
         if !goes_on {
             disk_is_sound(&self.office);
         }
+        let what = format!("{victim:?} killed after {moment:?}; the command had ended: {ended}");
+        self.is_old_or_new(&what, ended, &before, &files);
+    }
+
+    /// What is published is what was before, or all of the bundle; everything that it names can be had.
+    fn is_old_or_new(&mut self, what: &str, ended: bool, before: &str, files: &[PathBuf]) {
         if !self.office.is_running() {
             self.office.restart();
         }
         let now = index_of(&self.office.data_dir());
         let there = index_of(&self.outside.mirror.data_dir());
-        assert!(
-            now == before || now == there,
-            "{victim:?} after {moment:?}: half of the index is published"
-        );
-        println!(
-            "{victim:?} killed after {moment:?}; the command had ended: {ended}, published: {}",
-            now == there
-        );
+        assert!(now == before || now == there, "{what}: half of the index is published");
+        println!("{what}, published: {}", now == there);
         let kept = self.office.kept_files();
         assert!(files.iter().all(|file| kept.contains(file)), "a kept file is gone");
         let old = self.crates.len() - CRATES_PER_ROUND as usize - 1;
@@ -253,6 +254,74 @@ fn killed_at_any_moment_nothing_is_half_there_and_the_next_try_ends_it() {
     assert!(kills.office.terminate().success());
     kills.office.restart();
     kills.is_whole();
+}
+
+/// What an import makes a server do to the disk.
+const CALLS: [&str; 8] = [
+    "openat",
+    "pwrite64",
+    "write",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "ftruncate",
+];
+/// A call that happens more often within one thread is tried no further.
+const MOST: u64 = 20;
+
+impl Kills {
+    /// Whether the server was killed before the Nth such call of one of its threads, while it took in a bundle; `None` where that cannot be done.
+    fn killed_before(&mut self, call: &str, nth: u64, round: u64) -> Option<bool> {
+        self.week(round);
+        let bundle = self.outside.on_stick(&format!("week{round}.tar"));
+        let since = self.last.clone();
+        ok(&self
+            .outside
+            .mirror
+            .run(&["export", "-o", text(&bundle), "--since", text(&since)]));
+        let (before, files) = (index_of(&self.office.data_dir()), self.office.kept_files());
+        let inject = format!("inject={call}:signal=KILL:when={nth}");
+        let trace = format!("trace={call}");
+        let strace = Strace::on(&self.office, &["-o", "/dev/null", "-e", &trace, "-e", &inject])?;
+        let import = ["import", text(&bundle)];
+        let output = self.office.run(&import);
+        let was_killed = !self.office.is_running();
+        self.office.kill9();
+        strace.wait();
+        disk_is_sound(&self.office);
+        let (ended, killed) = (
+            output.status.success(),
+            if was_killed { "killed" } else { "not killed" },
+        );
+        let what = format!("{killed} before {call} {nth}; the command had ended well: {ended}");
+        self.is_old_or_new(&what, ended, &before, &files);
+        ok(&self.office.run(&import));
+        self.last = bundle;
+        self.is_whole();
+        Some(was_killed)
+    }
+}
+
+#[test]
+fn killed_before_any_call_that_changes_the_disk_an_import_is_not_half_there() {
+    if !there_are_judges() {
+        return;
+    }
+    let is_soak = number_from_environment("MIRROR_AIR_GAP_KILLS").is_some_and(|kills| kills > DEFAULT_KILLS);
+    let (mut kills, mut round, mut count) = (Kills::new(), 0, 0);
+    for call in CALLS {
+        for nth in 1..=if is_soak { MOST } else { 1 } {
+            round += 1;
+            match kills.killed_before(call, nth, round) {
+                Some(true) => count += 1,
+                Some(false) => break,
+                None => return,
+            }
+        }
+    }
+    println!("{count} kills");
+    assert!(count >= CALLS.len() / 2, "strace hit only {count} times");
 }
 
 #[test]
