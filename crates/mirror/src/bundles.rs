@@ -6,6 +6,7 @@
 mod arrival;
 mod decided;
 mod folders;
+mod had;
 mod keyring;
 mod outgoing;
 mod planned;
@@ -24,10 +25,11 @@ use tokio::task::JoinHandle;
 
 pub use arrival::{Arrival, Noted, Outcome, Standing, looked_at, note, want};
 pub use folders::{LOOSE, Staging, TRY, who};
+pub use had::Since;
 pub use keyring::{Keyring, key_by};
 pub use outgoing::{Outgoing, Target, blob};
 pub use planned::{Prepared, held, write_files};
-pub use planning::{ExportWish, Since, begin_export, finish_export};
+pub use planning::{ExportWish, begin_export, finish_export};
 pub use publishing::{Loose, begin_comparison, begin_import, import_files, staged};
 pub use receipts::receipt_of;
 pub use recording::done as all_recorded;
