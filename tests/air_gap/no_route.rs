@@ -126,15 +126,22 @@ fn inside(place: &Path) {
     assert_eq!(office.get("/api/v1/crates/app/9.9.9/download").status, 404);
     let said: serde_json::Value = serde_json::from_slice(&std::fs::read(place.join("check")).unwrap()).unwrap();
     assert_eq!(check(&office, &place.join("Cargo.lock")), said);
-    for command in [
-        &["verify"][..],
-        &["search", "app"],
-        &["wanted"],
-        &["imports"],
-        &["refresh", "app"],
-        &["sync"],
-    ] {
-        office.run(command);
+    // all that an admin may try, also what would ask upstream in another mode
+    let words = [
+        "verify --repair",
+        "search app",
+        "wanted",
+        "imports",
+        "removed",
+        "refresh app",
+        "sync",
+        "prefetch --crate serde",
+        "prefetch --crate app --with-deps",
+        "export --dry-run",
+        "prune",
+    ];
+    for command in words {
+        office.run(&command.split(' ').collect::<Vec<_>>());
     }
     assert!(office.terminate().success());
     if let Some(traced) = traced {
