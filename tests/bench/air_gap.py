@@ -57,13 +57,13 @@ class Used:
 
     def __init__(self):
         self.wall = self.cpu = 0.0
-        self.peak = self.server_peak = 0
+        self.peak = self.server_peak = self.server_own = 0
 
     def run(self, command, server=None, **how):
         before = server.cpu_seconds() if server else 0
         began = time.monotonic()
         child = subprocess.Popen([str(word) for word in command], **{"stdin": subprocess.DEVNULL, **how})
-        watching = threading.Thread(target=self.watch, args=(child.pid,))
+        watching = threading.Thread(target=self.watch, args=(child.pid, server))
         watching.start()
         _, status, usage = os.wait4(child.pid, 0)
         self.wall += time.monotonic() - began
@@ -77,15 +77,26 @@ class Used:
             self.server_peak = max(self.server_peak, server.most_resident())
         return self
 
-    def watch(self, pid):
+    def watch(self, pid, server):
         """Not by rusage: that counts this Python too, which the child was for a moment."""
         try:
             while True:
-                status = Path(f"/proc/{pid}/status").read_text()
-                self.peak = max(self.peak, int(status.split("VmHWM:")[1].split()[0]) // 1024)
+                self.peak = max(self.peak, memory(pid, "VmHWM"))
+                if server:
+                    self.server_own = max(self.server_own, memory(server.process.pid, "RssAnon"))
                 time.sleep(0.005)
         except (OSError, IndexError):
             pass  # has ended
+
+    def memory(self):
+        if self.server_peak:
+            return f"{self.peak} and {self.server_peak} ({self.server_own} without mapped files)"
+        return f"{self.peak}"
+
+
+def memory(pid, what):
+    """MiB."""
+    return int(Path(f"/proc/{pid}/status").read_text().split(f"{what}:")[1].split()[0]) >> 10
 
 
 def lay_out(data, gigabytes):
@@ -254,9 +265,8 @@ class Bench:
             pair = {}
             for who in ([ours, peer], [peer, ours])[number % 2]:
                 pair[who] = used = who()
-                memory = f"{used.peak} and {used.server_peak}" if used.server_peak else f"{used.peak}"
                 name = who.__name__.replace("_", " ")
-                print(f"| {name} | {used.wall:.1f} | {used.cpu:.1f} | {memory} | {os.getloadavg()[0]:.1f} |", flush=True)
+                print(f"| {name} | {used.wall:.1f} | {used.cpu:.1f} | {used.memory()} | {os.getloadavg()[0]:.1f} |", flush=True)
             ratios.append((pair[ours].wall / pair[peer].wall, pair[ours].cpu / pair[peer].cpu))
         walls, cpus = zip(*ratios)
         self.rows[what] = f"{what}: wall {spread(walls)}, CPU {spread(cpus)} of the peer's"
@@ -268,8 +278,8 @@ class Bench:
         self.measure("import", self.mirror_import, self.tar_import)
         state = "not in the page cache" if self.options.cold else "in the page cache"
         print("\n" + "\n".join(self.rows.values()))
-        wall, cpu, memory = map(max, zip(*self.recording))
-        print(f"recording them in the office after that, at most: {wall:.1f} s, {cpu:.1f} s of CPU, {memory} MiB")
+        wall, cpu, most = map(max, zip(*self.recording))
+        print(f"recording them in the office after that, at most: {wall:.1f} s, {cpu:.1f} s of CPU, {most} MiB")
         print(f"the files and the bundle were {state} before; the bundle has {self.bundle.stat().st_size - self.bytes:,} "
               f"bytes more than its crate files")
 

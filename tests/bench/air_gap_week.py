@@ -19,7 +19,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from air_gap import MIB, Offline, Used, arguments, crate_file, sizes, spread, until_idle
+from air_gap import Offline, Used, arguments, crate_file, sizes, spread, until_idle
 from git_scene import BUNDLE, GIT, Mirror, Upstream, git, start_backend
 from servers import environment
 
@@ -240,8 +240,7 @@ def pool_of(options):
 
 
 def row(name, bundle, what, used):
-    memory = f"{used.peak} and {used.server_peak}" if used.server_peak else f"{used.peak}"
-    print(f"| {name} | {bundle} | {what} | {used.wall:.2f} | {used.cpu:.2f} | {memory} | {os.getloadavg()[0]:.1f} |", flush=True)
+    print(f"| {name} | {bundle} | {what} | {used.wall:.2f} | {used.cpu:.2f} | {used.memory()} | {os.getloadavg()[0]:.1f} |", flush=True)
 
 
 def exports(scene, parties):
