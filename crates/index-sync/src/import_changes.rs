@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use registry::{IndexFile, IndexLine, IndexPath};
 use serde::{Deserialize, Serialize};
@@ -68,16 +68,18 @@ impl ImportChanges {
         if before == after {
             return;
         }
-        let (before, after) = (
-            IndexFile::parse_readable(before, path),
-            IndexFile::parse_readable(after, path),
-        );
-        let (before, after) = (by_version(&before), by_version(&after));
         match (before.is_empty(), after.is_empty()) {
             (true, false) => return self.add_new_crate(path),
             (false, true) => self.removed_crates.add(|| path.file_name().to_owned()),
             _ => {}
         }
+        // Most lines stay as they are: only the others are read.
+        let (gone, come) = (lines_beside(before, after), lines_beside(after, before));
+        let (before, after) = (
+            IndexFile::parse_readable(&gone, path),
+            IndexFile::parse_readable(&come, path),
+        );
+        let (before, after) = (by_version(&before), by_version(&after));
         for (vers, line) in &after {
             match before.get(vers) {
                 None => self.new_versions.add(|| named(vers)),
@@ -99,6 +101,14 @@ impl ImportChanges {
             _ => {}
         }
     }
+}
+
+/// The lines of one file that the other does not have.
+fn lines_beside(file: &[u8], other: &[u8]) -> Vec<u8> {
+    let other: HashSet<&[u8]> = other.split(|byte| *byte == b'\n').collect();
+    let lines = file.split_inclusive(|byte| *byte == b'\n');
+    let is_its_own = |line: &&[u8]| !other.contains(line.strip_suffix(b"\n").unwrap_or(line));
+    lines.filter(is_its_own).collect::<Vec<_>>().concat()
 }
 
 fn by_version<'a>(file: &'a IndexFile<'a>) -> BTreeMap<&'a str, &'a IndexLine<'a>> {

@@ -1,6 +1,7 @@
 //! What upstream's git repository says is brought into the published index: file by file through the merge, and the first time
 //! as a whole.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -258,7 +259,12 @@ impl Inner {
         removals: Removals,
     ) -> Result<(Outcome, bool), Error> {
         let blob = |id: Option<BlobId>| id.map(|id| self.tree.blob(id)).transpose();
-        let (old, new) = (blob(file.old)?, blob(file.new)?);
+        let is_published = before.published.as_ref().filter(|entry| Some(entry.id) == file.old);
+        let old = match is_published {
+            Some(entry) => Some(Cow::Borrowed(&entry.bytes[..])),
+            None => blob(file.old)?.map(Cow::Owned),
+        };
+        let new = blob(file.new)?;
         let unreadable = new.as_ref().and_then(|new| IndexFile::parse(new, &file.path).err());
         if let Some(error) = &unreadable {
             log::warn!("{}: it came so, and so it is published: {error}", file.path);

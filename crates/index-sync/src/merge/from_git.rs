@@ -15,11 +15,11 @@ pub(crate) fn merge_git(input: &Merge<'_>, old: Option<&[u8]>) -> Outcome {
         Answer::Absent => b"",
     };
     let ours = IndexFile::parse_readable(input.published, input.path);
-    let (old, new) = (
-        IndexFile::parse_readable(old.unwrap_or_default(), input.path),
-        IndexFile::parse_readable(new, input.path),
-    );
-    let (old, new) = (by_version(&old), by_version(&new));
+    let old = old.unwrap_or_default();
+    // Mostly what is published is git's last copy: it is read once then.
+    let old = (old != input.published).then(|| IndexFile::parse_readable(old, input.path));
+    let new = IndexFile::parse_readable(new, input.path);
+    let (old, new) = (by_version(old.as_ref().unwrap_or(&ours)), by_version(&new));
     let mut working = Working::new(input);
     let in_force = in_force(&ours, &working.rows);
     for (vers, line) in in_force {

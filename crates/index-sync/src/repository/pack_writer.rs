@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufReader, BufWriter, ErrorKind, PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use gix::ObjectId;
 use gix::hash::Kind::Sha1;
@@ -24,6 +25,10 @@ use crate::Error;
 use crate::durable::{make_read_only, remove_file, sync_dir, sync_file};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
+/// No more threads than this compress: the mirror has other things to do.
+const MOST_THREADS: usize = 4;
+/// Fewer objects are not worth another thread.
+const WORTH_A_THREAD: usize = 64;
 
 /// A whole pack with its index, flushed, that no reader sees yet.
 pub(crate) struct StagedPack {
@@ -81,9 +86,37 @@ pub(crate) fn stage(
         let entries = iter_from_counts(counts, objects, Box::new(Discard), options)
             .map_err(Error::git("read objects for a pack"))?;
         // The new ones last: what is copied may refer to others by their number.
-        let entries = gix::parallel::InOrderIter::from(entries).chain(new.iter().map(new_entry));
+        let entries = gix::parallel::InOrderIter::from(entries).chain(new_entries(new));
         write_entries(entries, ids.len() + new.len(), out)
     })
+}
+
+/// New objects, compressed on all processors, in their order.
+fn new_entries(new: &[NewObject<'_>]) -> Vec<gix::Result<Vec<Entry>>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(MOST_THREADS).min(new.len() / WORTH_A_THREAD + 1);
+    // Large objects are neighbours: each thread takes every so-manyth.
+    let share = |first: usize| {
+        new.iter()
+            .skip(first)
+            .step_by(threads)
+            .map(new_entry)
+            .collect::<Vec<_>>()
+    };
+    let mut shares: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|first| scope.spawn(move || share(first))).collect();
+        let mut shares = vec![share(0).into_iter()];
+        for other in others {
+            let share = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            shares.push(share.into_iter());
+        }
+        shares
+    });
+    let mut entries = Vec::with_capacity(new.len());
+    while let Some(entry) = shares[entries.len() % threads].next() {
+        entries.push(entry);
+    }
+    entries
 }
 
 fn new_entry(object: &NewObject<'_>) -> gix::Result<Vec<Entry>> {
@@ -114,7 +147,7 @@ fn through_pipe(
         _ => {}
     }
     let (reader, writer) = std::io::pipe().map_err(Error::io("open a pipe for", folder))?;
-    let (produced, indexed) = std::thread::scope(|scope| {
+    let (produced, indexed) = thread::scope(|scope| {
         let producer = scope.spawn(|| produce(writer));
         let indexed = index(reader, folder);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
