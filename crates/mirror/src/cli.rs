@@ -216,7 +216,9 @@ pub enum Command {
     #[command(after_help = "Example: mirror pins")]
     Pins,
     /// Write what is kept, or what is named, into a bundle for a mirror without internet
-    #[command(after_help = "Example: mirror export -o /media/stick/week-47.tar --since /media/stick/week-46.tar.receipt")]
+    #[command(
+        after_help = "Example: mirror export -o /media/stick/week-47.tar --since /media/stick/week-46.tar.receipt"
+    )]
     Export(ExportArgs),
     /// Take in bundles, .crate files or a folder made by `cargo vendor`, with the server running or not
     #[command(after_help = "Example: mirror import /media/stick/week-47.tar")]

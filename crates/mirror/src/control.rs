@@ -344,7 +344,9 @@ pub async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
         Request::Verify { repair } => crate::maintenance::verify(appliance, repair),
         Request::VerifyProgress => appliance.verify_job.tell(),
         Request::Prune { max_bytes } => crate::maintenance::prune(appliance, max_bytes),
-        request @ (Request::Wanted { .. } | Request::ClearWanted) => or_failed(carry_out_wanted(appliance, request).await),
+        request @ (Request::Wanted { .. } | Request::ClearWanted) => {
+            or_failed(carry_out_wanted(appliance, request).await)
+        }
         Request::Imports { json } => {
             let own = Arc::clone(appliance);
             match tokio::task::spawn_blocking(move || imports_text(&own.decisions, json)).await {
@@ -369,7 +371,11 @@ pub async fn carry_out(appliance: &Arc<Appliance>, request: Request) -> Reply {
 async fn bundles_blocking(appliance: &Arc<Appliance>, request: Request) -> Reply {
     // the import of a command that was killed may still be coming to its end
     let quiet = matches!(request, Request::ImportCheck { .. });
-    let _quiet = if quiet { Some(appliance.bundles.quiet().await) } else { None };
+    let _quiet = if quiet {
+        Some(appliance.bundles.quiet().await)
+    } else {
+        None
+    };
     let own = Arc::clone(appliance);
     let done = tokio::task::spawn_blocking(move || match request {
         Request::ImportCheck { arrival, is_try } => bundles::looked_at(&own, &arrival, is_try),

@@ -29,8 +29,8 @@ pub use imports::imports_text;
 pub use jobs::{Job, Jobs};
 pub use pins::{carry_out_pins, pin_named};
 pub use prune::{NO_BUDGET, pruned};
-pub use transfer::Transfer;
 pub use sync::{differences_text, synced_text, words};
+pub use transfer::Transfer;
 pub use verify::reply as verify_reply;
 pub use wanted::carry_out_wanted;
 
