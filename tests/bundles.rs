@@ -310,6 +310,37 @@ fn a_receipt_that_does_not_fit_sends_all_crate_files_again() {
 }
 
 #[test]
+fn a_receipt_names_all_that_came_by_bundles_that_stand_alone() {
+    let crates = crates();
+    let scene = Scene::new(&crates);
+    // each has what the other one has not
+    let (one, other) = (scene.on_stick("one"), scene.on_stick("other"));
+    fs::write(&one, "last =1.0.0\n").unwrap();
+    fs::write(&other, "middle =1.0.0\n").unwrap();
+    let first = scene.export("a.tar", &["--list", &one]);
+    scene.import("a.tar", &["--trust", &key_in(&first)]);
+    scene.export("lost.tar", &[]);
+    scene.export("b.tar", &["--list", &other]);
+    scene.import("b.tar", &[]);
+    let receipt = scene.on_stick("b.tar.receipt");
+    let text = fs::read_to_string(&receipt).unwrap();
+    assert!(text.contains("\nserials 1,3\n") && text.contains("crates 2 "), "{text}");
+    let more = CrateBuilder::new("more", "1.0.0").build();
+    scene.add(&more);
+    let told = scene.export("c.tar", &["--since", &receipt]);
+    assert!(told.contains("1 crate files") && !told.contains("again"), "{told}");
+    scene.import("c.tar", &[]);
+    for krate in crates.iter().chain([&more]) {
+        assert_eq!(download(&scene.office, krate), 200);
+    }
+
+    // one that was written before it named them says as much as then
+    fs::write(&receipt, text.replace("serials 1,3\n", "")).unwrap();
+    let told = scene.export("d.tar", &["--since", &receipt]);
+    assert!(told.contains("all crate files go along again"), "{told}");
+}
+
+#[test]
 fn parts_come_in_any_order_one_stick_at_a_time() {
     let many: Vec<BuiltCrate> = (0..6)
         .map(|at| {

@@ -1,16 +1,18 @@
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use registry::Checksum;
 use sha2::{Digest, Sha256};
 
 use crate::error::shown;
-use crate::{Error, Id, Time, TreeHex};
+use crate::{Error, Id, Serials, Time, TreeHex};
 
 const FIRST_LINE: &str = "mirror receipt 1";
 const MAX_BYTES: usize = 1024;
 const MAX_MISSING: usize = 8;
 const MAX_OFFICE_BYTES: usize = 64;
+/// Another system may have put a carriage return before the end of each line.
+const MAX_LINES: usize = 17;
 
 /// What an office has of a site: a text of at most 1 KiB that goes back on the same stick.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Receipt {
     pub bundle: Id,
     /// Its serial.
     pub serial: u64,
+    /// The serials of all bundles of the site that were imported, as far as they are known: of many, the newest.
+    pub serials: Option<Serials>,
     /// The state of the index that the bundle made; `None` if no bundle said anything of the index.
     pub index: Option<TreeHex>,
     /// How many crate files of the site are in the office.
@@ -48,10 +52,31 @@ pub fn crates_digest(sorted: impl IntoIterator<Item = Checksum>) -> Checksum {
 impl fmt::Display for Receipt {
     /// The text. Of a name that is longer than 64 characters or not plain, what is plain in its beginning is written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{FIRST_LINE}")?;
-        writeln!(f, "site {}", self.site)?;
-        writeln!(f, "bundle {}", self.bundle)?;
-        writeln!(f, "serial {}", self.serial)?;
+        let (head, rest) = (self.head(), self.rest()?);
+        f.write_str(&head)?;
+        if let Some(serials) = &self.serials {
+            let room = MAX_BYTES.saturating_sub(head.len() + rest.len() + MAX_LINES + "serials \n".len());
+            let serials = serials.newest_within(room);
+            if !serials.is_empty() {
+                writeln!(f, "serials {serials}")?;
+            }
+        }
+        f.write_str(&rest)
+    }
+}
+
+impl Receipt {
+    fn head(&self) -> String {
+        format!(
+            "{FIRST_LINE}\nsite {}\nbundle {}\nserial {}\n",
+            self.site, self.bundle, self.serial
+        )
+    }
+
+    /// Behind the serials.
+    fn rest(&self) -> Result<String, fmt::Error> {
+        let mut rest = String::new();
+        let f = &mut rest;
         match &self.index {
             Some(tree) => writeln!(f, "index {tree}")?,
             None => writeln!(f, "index none")?,
@@ -63,7 +88,8 @@ impl fmt::Display for Receipt {
         let plain = self.office.chars().filter(char::is_ascii_graphic);
         let office: String = plain.take(MAX_OFFICE_BYTES).collect();
         writeln!(f, "office {}", if office.is_empty() { "unknown" } else { &office })?;
-        writeln!(f, "time {}", self.time)
+        writeln!(f, "time {}", self.time)?;
+        Ok(rest)
     }
 }
 
@@ -90,6 +116,14 @@ impl<'a> Lines<'a> {
         value
             .parse()
             .map_err(|_| self.wrong(format!("\"{}\" is not what \"{key}\" can have", shown(value))))
+    }
+
+    /// Receipts of the first version of the program have none.
+    fn serials(&mut self) -> Result<Option<Serials>, Error> {
+        match self.lines.peek().is_some_and(|line| line.starts_with("serials ")) {
+            true => self.parsed("serials").map(Some),
+            false => Ok(None),
+        }
     }
 
     fn missing(&mut self) -> Result<Vec<Checksum>, Error> {
@@ -143,7 +177,7 @@ impl FromStr for Receipt {
             return Err(lines.wrong(format!("it is not \"{FIRST_LINE}\"")));
         }
         let (site, bundle, serial) = (lines.parsed("site")?, lines.parsed("bundle")?, lines.parsed("serial")?);
-        let index = lines.index()?;
+        let (serials, index) = (lines.serials()?, lines.index()?);
         let (crate_files, digest) = lines.crates()?;
         let missing = lines.missing()?;
         let (office, time) = (lines.office()?, lines.parsed("time")?);
@@ -154,6 +188,7 @@ impl FromStr for Receipt {
             site,
             bundle,
             serial,
+            serials,
             index,
             crate_files,
             digest,
@@ -179,6 +214,7 @@ mod tests {
             site: Id::from_bytes([1; 16]),
             bundle: Id::from_bytes([2; 16]),
             serial: u64::MAX,
+            serials: None,
             index: Some("a".repeat(64).parse().unwrap()),
             crate_files: u64::MAX,
             digest: crates_digest(missing.iter().copied()),
@@ -202,6 +238,31 @@ mod tests {
             ..receipt(0)
         };
         assert_eq!(without.to_string().parse::<Receipt>().unwrap(), without);
+    }
+
+    #[test]
+    fn of_too_many_serials_the_newest_are_written() {
+        let many = Serials::of((0..1000).map(|at| 2 * at));
+        for missing in 0..=8 {
+            let receipt = Receipt {
+                serial: 1998,
+                serials: Some(many.clone()),
+                ..receipt(missing)
+            };
+            let text = receipt.to_string().replace('\n', "\r\n");
+            assert!(text.len() <= 1024, "{}", text.len());
+            let read = text.parse::<Receipt>().unwrap().serials.unwrap();
+            assert!(read.contains(1998) && !read.contains(0) && !read.contains(1997));
+            assert_eq!(read.contains(1912), missing < 6, "{missing}: {read}");
+        }
+        let few = Receipt {
+            serials: Some(Serials::of([1, 2, 3, 5])),
+            ..receipt(8)
+        };
+        assert!(few.to_string().contains("\nserials 1-3,5\nindex "));
+        assert_eq!(few.to_string().parse::<Receipt>().unwrap(), few);
+        let wrong = few.to_string().replace("1-3,5", "3-1");
+        assert!(wrong.parse::<Receipt>().is_err());
     }
 
     #[test]

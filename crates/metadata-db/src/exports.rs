@@ -177,20 +177,22 @@ impl DecisionsDb {
         })
     }
 
-    /// All crate files that somebody has who has imported this finished export and those before it that it continues: sorted,
-    /// each once. 32 bytes of memory for each.
-    pub fn exported_files(&self, id: &str) -> Result<Vec<Checksum>, Error> {
+    /// All crate files that somebody has who has imported these finished exports and those before them that they continue:
+    /// sorted, each once. 32 bytes of memory for each.
+    pub fn exported_files(&self, ids: &[&str]) -> Result<Vec<Checksum>, Error> {
+        let ids = serde_json::Value::from(ids).to_string();
         self.database.read("list exported files", |snapshot| {
             snapshot
                 .prepare_cached(
                     "WITH RECURSIVE chain (id, parent) AS (
-                         SELECT id, parent FROM exports WHERE bundle = ?1 AND finished_at IS NOT NULL
+                         SELECT id, parent FROM exports
+                         WHERE bundle IN (SELECT value FROM json_each(?1)) AND finished_at IS NOT NULL
                          UNION SELECT e.id, e.parent FROM exports e JOIN chain ON e.id = chain.parent
                      )
                      SELECT DISTINCT checksum FROM export_files WHERE export_id IN (SELECT id FROM chain)
                      ORDER BY checksum",
                 )?
-                .query_map([id], |row| Ok(Checksum::from_bytes(row.get(0)?)))?
+                .query_map([&ids], |row| Ok(Checksum::from_bytes(row.get(0)?)))?
                 .collect()
         })
     }
@@ -286,11 +288,14 @@ mod tests {
         assert_eq!(done("c", Some("b"), &[]), 3);
         assert_eq!(done("d", None, &["4"]), 4);
         assert_eq!(done("e", Some("a"), &["5", "5"]), 5);
-        assert_eq!(db.exported_files("a").unwrap(), sorted(["1", "2"]));
-        assert_eq!(db.exported_files("c").unwrap(), sorted(["1", "2", "3"]));
-        assert_eq!(db.exported_files("d").unwrap(), sorted(["4"]));
-        assert_eq!(db.exported_files("e").unwrap(), sorted(["1", "2", "5"]));
-        assert_eq!(db.exported_files("nobody").unwrap(), []);
+        assert_eq!(db.exported_files(&["a"]).unwrap(), sorted(["1", "2"]));
+        assert_eq!(db.exported_files(&["c"]).unwrap(), sorted(["1", "2", "3"]));
+        assert_eq!(db.exported_files(&["d"]).unwrap(), sorted(["4"]));
+        assert_eq!(db.exported_files(&["e"]).unwrap(), sorted(["1", "2", "5"]));
+        assert_eq!(db.exported_files(&["nobody"]).unwrap(), []);
+        assert_eq!(db.exported_files(&[]).unwrap(), []);
+        let together = db.exported_files(&["b", "d", "nobody"]).unwrap();
+        assert_eq!(together, sorted(["1", "2", "3", "4"]));
         let found = db.export("c").unwrap().unwrap();
         assert_eq!((found.serial, found.finished_at), (3, 2));
         assert_eq!(found.export, new("c", Some("b"), 1));
@@ -303,7 +308,7 @@ mod tests {
         let (_dir, db) = scratch();
         assert_eq!(db.begin_export(&new("a", None, 1), [file("1")]).unwrap(), Some(1));
         assert_eq!((db.export("a").unwrap(), db.exports().unwrap()), (None, vec![]));
-        assert_eq!(db.exported_files("a").unwrap(), []);
+        assert_eq!(db.exported_files(&["a"]).unwrap(), []);
         assert_eq!(
             db.begin_export(&new("b", Some("a"), 1), []).unwrap(),
             None,
@@ -340,7 +345,7 @@ mod tests {
         assert!(!db.finish_export("a", 2).unwrap());
         assert_eq!(db.begin_export(&new("a", None, 1), [file("9")]).unwrap(), Some(1));
         assert!(db.finish_export("a", 2).unwrap());
-        assert_eq!(db.exported_files("a").unwrap(), sorted(["9"]));
+        assert_eq!(db.exported_files(&["a"]).unwrap(), sorted(["9"]));
     }
 
     #[test]
@@ -349,7 +354,7 @@ mod tests {
         let files = (0..200_000_u32).map(|at| file(&at.to_string()));
         db.begin_export(&new("a", None, 1), files).unwrap();
         db.finish_export("a", 2).unwrap();
-        let all = db.exported_files("a").unwrap();
+        let all = db.exported_files(&["a"]).unwrap();
         assert!(all.len() == 200_000 && all.is_sorted());
     }
 }

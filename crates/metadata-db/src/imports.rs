@@ -267,6 +267,18 @@ impl DecisionsDb {
         })
     }
 
+    /// The serials of all bundles of a site that were imported, ascending, each once.
+    pub fn imported_serials(&self, site: &str) -> Result<Vec<u64>, Error> {
+        self.database.read("list imported serials", |snapshot| {
+            snapshot
+                .prepare_cached(
+                    "SELECT DISTINCT serial FROM imports WHERE site = ?1 AND result = 'imported' ORDER BY serial",
+                )?
+                .query_map([site], |row| Ok(unsigned(row.get(0)?)))?
+                .collect()
+        })
+    }
+
     /// Whether a crate file came by an import, from any site or loose.
     pub fn is_imported(&self, checksum: &Checksum) -> Result<bool, Error> {
         self.database.read("look up an imported file", |snapshot| {

@@ -180,3 +180,28 @@ fn an_end_that_is_cut_off_leaves_nothing() {
     assert!(db.was_imported("b").unwrap());
     assert_eq!(db.site_decisions().unwrap(), []);
 }
+
+#[test]
+fn the_serials_of_a_site_are_those_of_its_imported_bundles() {
+    let (_dir, db) = scratch();
+    let of_another = {
+        let mut row = row("z", 9, ImportResult::Imported);
+        row.bundle.as_mut().unwrap().site = "other".to_owned();
+        row
+    };
+    let rows = [
+        row("c", 4, ImportResult::Imported),
+        row("a", 1, ImportResult::Imported),
+        row("b", 2, ImportResult::Refused),
+        row("b", 3, ImportResult::Part),
+        row("c", 4, ImportResult::Unchanged),
+        row("a", 1, ImportResult::Imported),
+        of_another,
+        loose(),
+    ];
+    for row in &rows {
+        db.log_import(row).unwrap();
+    }
+    assert_eq!(db.imported_serials(SITE).unwrap(), [1, 4]);
+    assert!(db.imported_serials("nobody").unwrap().is_empty());
+}

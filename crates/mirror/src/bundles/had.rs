@@ -17,6 +17,18 @@ pub struct Since {
     pub receipt: Option<String>,
 }
 
+/// The crate files of a bundle and of those that it continues, and of all others that a receipt names.
+fn imported(appliance: &Appliance, id: &str, receipt: Option<&Receipt>) -> Result<Vec<Checksum>, StartError> {
+    let mut exports = Vec::new();
+    if let Some(serials) = receipt.and_then(|receipt| receipt.serials.as_ref()) {
+        exports = appliance.decisions.exports()?;
+        exports.retain(|export| serials.contains(export.serial));
+    }
+    let others = exports.iter().map(|export| &*export.export.id);
+    let ids: Vec<&str> = std::iter::once(id).chain(others).collect();
+    Ok(appliance.decisions.exported_files(&ids)?)
+}
+
 /// What the office has.
 #[derive(Debug, Default)]
 pub struct Had {
@@ -61,7 +73,7 @@ impl Had {
             .into());
         };
         let mut had = Self {
-            files: appliance.decisions.exported_files(&id)?,
+            files: imported(appliance, &id, receipt.as_ref())?,
             parent: Some(parent),
             tree: Some(tree),
             remark: None,
@@ -86,7 +98,7 @@ impl Had {
             self.files = there;
         } else {
             self.remark = Some(format!(
-                "the receipt counts {} crate files, and the exports up to that bundle had {}: all crate files go along again",
+                "the receipt counts {} crate files, and the bundles that it names had {}: all crate files go along again",
                 receipt.crate_files,
                 self.files.len()
             ));
@@ -104,6 +116,7 @@ mod tests {
             site: Id::from_bytes([1; 16]),
             bundle: Id::from_bytes([2; 16]),
             serial: 3,
+            serials: None,
             index: None,
             crate_files: files.len() as u64,
             digest: crates_digest(files.iter().copied()),

@@ -1,6 +1,6 @@
 //! What the office says of itself to the mirror outside.
 
-use bundle::{Id, Receipt, Time, crates_digest};
+use bundle::{Id, Receipt, Serials, Time, crates_digest};
 use index_sync::StateKind;
 use metadata_db::Site;
 
@@ -39,6 +39,7 @@ pub fn receipt_of(appliance: &Appliance, site: Option<Id>) -> Result<Receipt, St
         site: site.id.parse()?,
         bundle: site.last_bundle.parse()?,
         serial: site.last_serial,
+        serials: Some(Serials::of(appliance.decisions.imported_serials(&site.id)?)),
         index: tree.map(|tree| tree.to_string().parse()).transpose()?,
         crate_files: here.len() as u64,
         digest: crates_digest(here),
