@@ -249,7 +249,7 @@ impl Index {
         *locked(&self.inner.mode)
     }
 
-    /// Makes these bytes the `config.json` of the published tree, with the next batch. No commit if they are already.
+    /// Makes these bytes the `config.json` of the published tree, at once. No commit if they are already.
     pub fn publish_config_json(&self, bytes: Vec<u8>) {
         self.inner.publisher.set_config_json(bytes);
     }

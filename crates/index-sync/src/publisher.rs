@@ -169,8 +169,13 @@ impl Publisher {
         }
     }
 
+    /// Commits it at once, with what waits: until then, git clients are sent to another address.
     pub(crate) fn set_config_json(&self, bytes: Vec<u8>) {
-        locked(&self.desk.work).config_json = Some((bytes, Instant::now()));
+        {
+            let mut work = locked(&self.desk.work);
+            work.config_json = Some((bytes, Instant::now()));
+            work.hurry = true;
+        }
         self.desk.wake.notify_all();
     }
 

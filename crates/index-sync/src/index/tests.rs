@@ -901,6 +901,24 @@ async fn our_config_json_is_one_commit_per_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_changed_config_json_waits_for_no_batch() {
+    let bench = Bench::with(|config| config.batch_delay = Duration::from_secs(3600)).await;
+    for address in ["http://127.0.0.1:1", "http://127.0.0.1:2"] {
+        let new = registry::mirror_config(address);
+        bench.index.publish_config_json(new.clone());
+        let name = "refs/heads/master:config.json";
+        let is_new = || git(&bench.git_dir(), &["cat-file", "blob", name]).stdout == new;
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while !is_new() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("it is committed within the minute");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_memory_waits_for_the_commit_and_loses_nothing() {
     let bench = Bench::with(|config| {
         config.pending_bytes = 500;
