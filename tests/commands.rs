@@ -595,6 +595,26 @@ fn doctor_works_without_upstream_and_on_an_empty_disk() {
 }
 
 #[test]
+fn doctor_asks_nobody_in_offline_mode() {
+    let (upstream, git) = (FakeUpstream::start(), GitUpstream::start());
+    git.refuse(true);
+    let offline = mirror()
+        .upstream(&upstream)
+        .upstream_git(&git)
+        .env("MIRROR_INDEX__FOLLOW", "always")
+        .env("MIRROR_MODE", "offline")
+        .run(&["doctor"]);
+    let report = out(&offline);
+    assert!(offline.status.success(), "{}", said(&offline));
+    assert!(
+        report.contains("nobody: the mode is offline (from the environment's MIRROR_MODE)"),
+        "{report}"
+    );
+    assert!(!report.contains("PROBLEM") && !report.contains("route"), "{report}");
+    assert_eq!(upstream.requests().len(), 0);
+}
+
+#[test]
 fn a_token_is_in_no_output_no_log_and_no_file() {
     const CANARY: &str = "canary-0123456789";
     let upstream = FakeUpstream::start();

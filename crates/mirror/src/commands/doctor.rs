@@ -13,7 +13,7 @@ use crate::control::{self, ask};
 use crate::data_dir::check_format;
 use crate::error::chain;
 use crate::free_space::{file_system, free_bytes};
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 
 /// A clock before this is wrong: the day this was written, in Unix seconds.
 const NOT_BEFORE: u64 = 1_795_132_800;
@@ -30,6 +30,9 @@ pub fn doctor(settings: Settings) -> Ended {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        if settings.mode == Mode::Offline {
+            return upstream::offline(&mut report, &settings);
+        }
         upstream::upstream(&mut report, &settings).await;
         upstream::upstream_git(&mut report, &settings).await;
     });

@@ -8,6 +8,13 @@ use crate::appliance::upstream_client;
 use crate::error::chain;
 use crate::settings::{Follow, Settings};
 
+/// Nobody may be asked, and that is as it should be.
+pub(super) fn offline(report: &mut Report, settings: &Settings) {
+    report.section("Upstream");
+    let source = &settings.layers.get("mode").source;
+    report.fact("asked", format!("nobody: the mode is offline (from {source})"));
+}
+
 /// The sparse index, its download address, and one real fetch.
 pub(super) async fn upstream(report: &mut Report, settings: &Settings) {
     report.section("Upstream");
