@@ -16,6 +16,8 @@ use super::publishing::staged;
 use crate::appliance::StartError;
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// A disk gives a file whole blocks, of 4 KiB as a rule; and its entry in a folder and its rows in the databases take room too.
+const BESIDE_ITS_BYTES: u64 = (4 << 10) + 512;
 /// A file that is just being staged.
 const UNFINISHED: &str = "unfinished.part";
 
@@ -65,13 +67,21 @@ impl Stage<'_> {
         (1..=parts).filter(|part| !self.has(*part)).collect()
     }
 
-    /// The bytes of a part's crate files that are here already.
-    pub fn bytes_here(&self, sums: &Sums) -> u64 {
+    /// What the crate files of a part take on the disk that are not here yet: at most so many bytes. How large each of them is
+    /// stands further behind in the part.
+    pub fn room_needed(&self, manifest: &Manifest, sums: &Sums) -> u64 {
         let here = |checksum: &Checksum| {
             let kept = size_of(&blob(self.data_dir, checksum));
             kept.or_else(|| size_of(&self.crate_path(checksum)))
         };
-        sums.crates.iter().filter_map(here).sum()
+        let (mut files, mut bytes) = (0, 0);
+        for size in sums.crates.iter().filter_map(here) {
+            files += 1;
+            bytes += size;
+        }
+        let all = manifest.part_crates;
+        let blocks = all.files.saturating_sub(files).saturating_mul(BESIDE_ITS_BYTES);
+        all.bytes.saturating_sub(bytes).saturating_add(blocks)
     }
 
     fn is_kept(&self, checksum: &Checksum, bytes: u64) -> bool {

@@ -176,7 +176,7 @@ impl Session<'_> {
             return Ok(());
         }
         let members = self.members(part)?;
-        self.check_room(&part.manifest, stage.bytes_here(members.sums()))?;
+        self.check_room(&part.manifest, stage.room_needed(&part.manifest, members.sums()))?;
         let mut transfer = Transfer::new("read", part.manifest.part_crates.bytes);
         let taken = stage.take_part(members, &mut |bytes| transfer.show(bytes));
         transfer.end();
@@ -193,8 +193,7 @@ impl Session<'_> {
     }
 
     /// That all of it has room, before anything is written.
-    fn check_room(&self, manifest: &Manifest, here: u64) -> Result<(), StartError> {
-        let crates = manifest.part_crates.bytes.saturating_sub(here);
+    fn check_room(&self, manifest: &Manifest, crates: u64) -> Result<(), StartError> {
         let index = match (&manifest.bundle.index, manifest.part) {
             // compressed on the stick and compressed in the repository
             (Some(index), 1) => index.bytes / 2,
@@ -221,8 +220,7 @@ impl Session<'_> {
         let mut needed = 0;
         for part in found {
             let members = self.members(part)?;
-            let here = stage.bytes_here(members.sums());
-            needed += part.manifest.part_crates.bytes.saturating_sub(here);
+            needed += stage.room_needed(&part.manifest, members.sums());
         }
         let bundle = &found[0].manifest.bundle;
         let all = found[0].manifest.crates;
