@@ -47,6 +47,14 @@ impl Index {
         Ok(())
     }
 
+    /// The commit of upstream's git repository that the published index has come to, if it is followed.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub fn upstream_commit(&self) -> Result<Option<CommitId>, Error> {
+        upstream_commit(self.inner.tree.dir())
+    }
+
     /// Says that somebody wants the whole index. False if it is followed for nobody.
     pub fn want_whole(&self) -> bool {
         self.inner.following.get().is_some_and(|following| following.want())

@@ -1,7 +1,6 @@
 //! What goes into an export: chosen, fetched where it is lacking, compared with what the office has, and written down.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use bundle::{Id, Parent};
@@ -235,7 +234,7 @@ async fn entered(
         }),
         None => None,
     };
-    let upstream = upstream_commit(appliance.data_dir());
+    let upstream = appliance.index.upstream_commit()?;
     let (scope, base, files) = (wish.scope, had.tree, chosen.files.clone());
     blocking(appliance, move |appliance| {
         let checksums = files.iter().map(|(checksum, _)| *checksum);
@@ -252,7 +251,7 @@ async fn entered(
             tree: tree.to_string().parse()?,
             base: base.map(|base| base.to_string().parse()).transpose()?,
             whole: upstream.is_some() && appliance.index.follow_status().is_some(),
-            upstream: upstream.map(|commit| commit.parse()).transpose()?,
+            upstream: upstream.map(|commit| commit.to_string().parse()).transpose()?,
             missing: missing as u64,
             decisions: None,
         };
@@ -263,12 +262,6 @@ async fn entered(
         Ok(plan)
     })
     .await
-}
-
-/// The commit of upstream that the published index has come to, if it is followed.
-fn upstream_commit(data_dir: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(data_dir.join("index.git/refs/mirror/upstream")).ok()?;
-    Some(text.trim().to_owned())
 }
 
 fn refused(missing: &[String]) -> Reply {
