@@ -215,18 +215,7 @@ async fn entered(
         .index
         .keep_state(StateKind::Export, &name, tree, &format!("Exported as bundle {id}"))
         .await?;
-    let export = NewExport {
-        id: name,
-        parent: had.parent.as_ref().map(|parent| parent.export.id.clone()),
-        created_at: unix_now(),
-        scope: Some(match wish.scope {
-            IndexScope::Full => ExportScope::Full,
-            IndexScope::Selected => ExportScope::Selected,
-        }),
-        tree: Some(tree.to_string()),
-        crate_files: chosen.files.len() as u64,
-        crate_bytes: chosen.files.iter().map(|(_, size)| size).sum(),
-    };
+    let export = for_ledger(name, wish.scope, chosen, had, tree);
     let parent = match &had.parent {
         Some(parent) => Some(Parent {
             id: parent.export.id.parse()?,
@@ -262,6 +251,21 @@ async fn entered(
         Ok(plan)
     })
     .await
+}
+
+fn for_ledger(id: String, scope: IndexScope, chosen: &Chosen, had: &Had, tree: TreeId) -> NewExport {
+    NewExport {
+        id,
+        parent: had.parent.as_ref().map(|parent| parent.export.id.clone()),
+        created_at: unix_now(),
+        scope: Some(match scope {
+            IndexScope::Full => ExportScope::Full,
+            IndexScope::Selected => ExportScope::Selected,
+        }),
+        tree: Some(tree.to_string()),
+        crate_files: chosen.files.len() as u64,
+        crate_bytes: chosen.files.iter().map(|(_, size)| size).sum(),
+    }
 }
 
 fn refused(missing: &[String]) -> Reply {
