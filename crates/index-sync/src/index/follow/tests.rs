@@ -356,6 +356,8 @@ async fn an_operator_may_run_gc_while_the_mirror_is_down() {
     git_ok(&bench.git_dir(), &["gc", "-q"]);
     assert!(!bench.git_dir().join("refs/mirror/upstream").exists());
     let bench = bench.restarted().await;
+    let known = bench.index.upstream_commit().unwrap().map(|commit| commit.to_string());
+    assert_eq!(known, Some(bench.git.head().to_string()), "its name is packed now");
     change(&bench.git, "krate2", &line("krate2", "3.0.0", false));
     let report = bench.round().await;
     assert!(
