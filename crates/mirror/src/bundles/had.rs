@@ -1,6 +1,6 @@
 //! What the office has already, by the ledger of exports and by its receipt.
 
-use bundle::{Id, Receipt, crates_digest};
+use bundle::{Id, Parent, Receipt, crates_digest};
 use index_sync::{StateKind, TreeId};
 use metadata_db::Export;
 use registry::Checksum;
@@ -82,6 +82,17 @@ impl Had {
             had.compare(receipt);
         }
         Ok(had)
+    }
+
+    /// As a manifest names the parent.
+    pub fn continued(&self) -> Result<Option<Parent>, StartError> {
+        let Some(parent) = &self.parent else {
+            return Ok(None);
+        };
+        Ok(Some(Parent {
+            id: parent.export.id.parse()?,
+            serial: parent.serial,
+        }))
     }
 
     /// A receipt says exactly what is there, or it says nothing of crate files.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bundle::{Id, Parent};
+use bundle::Id;
 use index_sync::{Ask, StateKind, TreeId};
 use metadata_db::{ExportScope, NewExport};
 use registry::{Checksum, IndexPath};
@@ -216,13 +216,7 @@ async fn entered(
         .keep_state(StateKind::Export, &name, tree, &format!("Exported as bundle {id}"))
         .await?;
     let export = for_ledger(name, wish.scope, chosen, had, tree);
-    let parent = match &had.parent {
-        Some(parent) => Some(Parent {
-            id: parent.export.id.parse()?,
-            serial: parent.serial,
-        }),
-        None => None,
-    };
+    let parent = had.continued()?;
     let upstream = appliance.index.upstream_commit()?;
     let (scope, base, files) = (wish.scope, had.tree, chosen.files.clone());
     blocking(appliance, move |appliance| {
