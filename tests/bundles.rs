@@ -491,7 +491,7 @@ fn a_damaged_bundle_is_refused_and_the_next_good_one_works() {
     damaged("none.tar", b"hello");
     let checked = ok(&scene.office, &["import", "--check", &scene.on_stick("good.tar")]);
     assert!(
-        checked.contains("good: bundle") && checked.contains("2 crate files") && checked.contains(&key),
+        checked.contains("not damaged: bundle") && checked.contains("2 crate files") && checked.contains(&key),
         "{checked}"
     );
     for (name, says) in [
@@ -630,17 +630,14 @@ fn one_import_at_a_time_and_a_killed_one_is_taken_up_again() {
         let killed = scene
             .office
             .run_or_kill(&["import", &file], Duration::from_millis(millis));
-        let visible = many
-            .iter()
-            .filter(|krate| download(&scene.office, krate) == 200)
-            .count();
+        let visible: Vec<bool> = many.iter().map(|krate| download(&scene.office, krate) == 200).collect();
         match killed {
             Some(output) => {
                 assert!(output.status.success(), "{}", said(&output));
-                assert_eq!(visible, many.len());
+                assert!(visible.iter().all(|visible| *visible));
             }
-            // the server may have had it all when the command died
-            None => assert!(visible == 0 || visible == many.len(), "{visible} are visible"),
+            // the server may have had it all when the command died, and publish it between two questions: all of it then
+            None => assert!(visible.is_sorted(), "{visible:?}"),
         }
     }
     scene.import("1.tar", &[]);

@@ -40,7 +40,10 @@ impl Blobs {
         let found = self.disk().look(&staged);
         let found = found.map_err(|error| Error::disk("look at", &staged, error))?;
         if !found.is_file() || found.len() != size_bytes || size_bytes == 0 {
-            let wrong = io::Error::new(io::ErrorKind::InvalidData, format!("it is no file of {size_bytes} bytes"));
+            let wrong = io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it is no file of {size_bytes} bytes"),
+            );
             return Err(Error::disk("take in", &staged, wrong));
         }
         self.prepare_folder(checksum)?;

@@ -50,6 +50,8 @@ pub struct Gathered {
     pub files: Vec<Selected>,
     /// What could not be found.
     pub problems: Vec<Problem>,
+    /// Crates that there are not, of which it was said that they may not be.
+    pub unknown: Vec<CrateName>,
     /// What nobody could be asked about, which is among the problems.
     pub unasked: Unasked,
 }
@@ -94,6 +96,7 @@ pub async fn gather(
     }
     read_wanted(appliance, &mut closure, how, say).await;
     let (mut files, mut problems) = closure.finish();
+    let unknown = take_unknown(&mut problems, &named.crates);
     add_locked(&mut files, &named.locked);
     // where a locked one is, is told of itself; only that nobody could be asked is not
     let is_locked = |problem: &Problem| {
@@ -112,6 +115,7 @@ pub async fn gather(
     Ok(Gathered {
         files,
         problems,
+        unknown,
         unasked,
     })
 }
@@ -142,6 +146,22 @@ async fn read_wanted(appliance: &Appliance, closure: &mut Closure, how: Ask, say
             closure.chosen()
         ));
     }
+}
+
+/// Takes out that there is no such crate, where it was said that there may be none.
+fn take_unknown(problems: &mut Vec<Problem>, named: &[CrateSpec]) -> Vec<CrateName> {
+    let may_be_none = |spec: &&CrateSpec| spec.requirement == Requirement::NewestIfAny;
+    let wanted = |spec: &CrateSpec| (format!("{} {}", spec.name, spec.requirement), spec.name.clone());
+    let guesses: HashMap<String, CrateName> = named.iter().filter(may_be_none).map(wanted).collect();
+    let mut unknown = Vec::new();
+    problems.retain(|problem| match guesses.get(&problem.wanted) {
+        Some(name) if problem.trouble == Trouble::NoSuchCrate && problem.by.is_none() => {
+            unknown.push(name.clone());
+            false
+        }
+        _ => true,
+    });
+    unknown
 }
 
 /// Takes out what is named by a problem already: nobody knows whether the index has such a version.

@@ -118,10 +118,18 @@ pub async fn listed(appliance: &Arc<Appliance>) -> Result<Vec<Wanted>, StartErro
     Ok(left.await??)
 }
 
-/// One that cannot be read stays on the list.
+/// One that cannot be read stays on the list. cargo asks for a name with `-` by its spelling with `_` as well, and the other way round:
+/// if one of them is here, none of them is wanted.
 fn has_index_file(appliance: &Appliance, name: &CrateName) -> bool {
-    let entry = appliance.index.tree().entry(&TreeFile::Index(IndexPath::of(name)));
-    matches!(entry, Ok(Some(_)))
+    let spellings = [
+        name.as_str().to_owned(),
+        name.as_str().replace('-', "_"),
+        name.as_str().replace('_', "-"),
+    ];
+    spellings.iter().filter_map(|name| name.parse().ok()).any(|name| {
+        let entry = appliance.index.tree().entry(&TreeFile::Index(IndexPath::of(&name)));
+        matches!(entry, Ok(Some(_)))
+    })
 }
 
 /// Empties the list; says how many were on it.
@@ -142,7 +150,7 @@ pub fn list_text(wanted: &[Wanted]) -> String {
     let now = date_time(unix_now().unsigned_abs());
     let mut text = format!(
         "# What clients of an offline mirror asked for in vain, by {now}.\n\
-         # On the mirror with internet:  mirror export -o BUNDLE --list THIS-FILE\n"
+         # On the mirror with internet:  mirror export -o BUNDLE --list THIS-FILE --with-deps --since RECEIPT\n"
     );
     let (files, names): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(|wanted| wanted.version.is_some());
     if wanted.is_empty() {
@@ -153,8 +161,8 @@ pub fn list_text(wanted: &[Wanted]) -> String {
     }
     if !names.is_empty() {
         text.push_str(
-            "# Of these no version was asked for, since not even their index file is here; their newest one is meant.\n\
-             # Some may be slips of the pen: a line with a name that does not exist has to go.\n",
+            "# Of these no version was asked for, since not even their index file is here; their newest one is meant. What does\n\
+             # not exist is passed over: a slip of the pen, or another spelling with - or _ that cargo has tried.\n",
         );
     }
     for wanted in names {
@@ -165,13 +173,8 @@ pub fn list_text(wanted: &[Wanted]) -> String {
 
 /// A whole version means itself, also if it was yanked.
 fn list_line(wanted: &Wanted) -> String {
-    let version = wanted.version.as_ref().map(|version| format!(" {version}"));
-    format!(
-        "{}{}   # {}\n",
-        wanted.name,
-        version.unwrap_or_default(),
-        how_often(wanted)
-    )
+    let version = wanted.version.as_ref().map_or("?", CrateVersion::as_str);
+    format!("{} {version}   # {}\n", wanted.name, how_often(wanted))
 }
 
 /// `asked for 3 times, last on 2026-11-20`.
@@ -227,16 +230,19 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect();
-        assert_eq!(specs, ["serde@1.0.200", "Inflector@0.11.4-rc.1+build.5", "serde_jsom"]);
+        assert_eq!(
+            specs,
+            ["serde@1.0.200", "Inflector@0.11.4-rc.1+build.5", "serde_jsom@?"]
+        );
         assert!(
             text.contains("serde 1.0.200   # asked for 3 times, last on 1970-01-02\n"),
             "{text}"
         );
         assert!(text.contains("# asked for once, on 1970-01-02\n"), "{text}");
-        let slips = text.find("slips of the pen").unwrap();
+        let slips = text.find("a slip of the pen").unwrap();
         assert!(text.find("Inflector").unwrap() < slips && slips < text.find("serde_jsom").unwrap());
         assert!(selection::parse_list(&list_text(&[])).unwrap().is_empty());
-        assert!(!list_text(&list[..2]).contains("slips"));
+        assert!(!list_text(&list[..2]).contains("slip of"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::error::shown;
 use crate::{CrateSpec, Error, Requirement};
 
 /// Reads a list: `NAME`, `NAME@REQ`, `NAME VERSION` or, as in a Cargo.toml, `NAME = "REQ"`; one on each line, with comments after `#`.
+/// `NAME ?` is left out if there is no such crate.
 ///
 /// # Errors
 /// [`Error::Line`] for the first line that is nothing of that: half a list would be a wrong one.
@@ -70,6 +71,7 @@ mod tests {
                     rand ~0.8\n\
                     libc =0.2.150\n\
                     anyhow@1.0\n\
+                    once-cell ?  # perhaps\n\
                     log=\"0.4.20\"\n\
                     regex = \"1.10\"\n\n\t\n";
         let texts: Vec<String> = parse_list(list).unwrap().iter().map(ToString::to_string).collect();
@@ -81,6 +83,7 @@ mod tests {
                 "rand@~0.8",
                 "libc@=0.2.150",
                 "anyhow@^1.0",
+                "once-cell@?",
                 "log@^0.4.20",
                 "regex@^1.10"
             ]

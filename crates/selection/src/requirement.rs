@@ -15,6 +15,8 @@ use crate::error::shown;
 pub enum Requirement {
     /// The newest; a pre-release only if there is nothing else.
     Newest,
+    /// The same, if the index has such a crate; else nothing is lacking. Written `?`: the name may be a slip of the pen.
+    NewestIfAny,
     /// This one, even if it was yanked.
     Exactly(CrateVersion),
     /// The newest that fits.
@@ -22,13 +24,15 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    /// As in `cargo install NAME@REQ`: a whole version means itself, anything else is a requirement.
+    /// As in `cargo install NAME@REQ`: a whole version means itself, `?` the newest if there is such a crate, anything else is a
+    /// requirement.
     ///
     /// # Errors
     /// [`Error::Requirement`] if it is neither.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         match text.parse() {
+            _ if text == "?" => Ok(Self::NewestIfAny),
             Ok(version) => Ok(Self::Exactly(version)),
             Err(_) => Self::fitting(text),
         }
@@ -51,6 +55,7 @@ impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Newest => f.write_str("(newest)"),
+            Self::NewestIfAny => f.write_str("?"),
             Self::Exactly(version) => version.fmt(f),
             Self::Fitting(req) => req.fmt(f),
         }

@@ -54,7 +54,7 @@ impl Versions {
         suits: impl Fn(&Listed) -> bool,
     ) -> Result<&Listed, Trouble> {
         let fits = |listed: &&Listed| match requirement {
-            Requirement::Newest => true,
+            Requirement::Newest | Requirement::NewestIfAny => true,
             Requirement::Exactly(version) => listed.version.semver().cmp_precedence(version.semver()).is_eq(),
             Requirement::Fitting(req) => listed.known_schema && req.matches(listed.version.semver()),
         };
@@ -64,7 +64,7 @@ impl Versions {
                 let alike = || self.usable().find(fits).or_else(|| self.0.iter().find(fits));
                 exact.or_else(alike)
             }
-            Requirement::Newest => {
+            Requirement::Newest | Requirement::NewestIfAny => {
                 let known = || self.usable().filter(|listed| listed.known_schema);
                 let stable = known().find(|listed| !listed.version.is_prerelease());
                 stable.or_else(|| known().next())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bundle::Id;
 use index_sync::{Ask, StateKind, TreeId};
 use metadata_db::{ExportScope, NewExport};
-use registry::{Checksum, IndexPath};
+use registry::{Checksum, CrateName, IndexPath};
 use selection::Selected;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,8 @@ struct Chosen {
     to_fetch: Vec<Selected>,
     /// What cannot be had, one line each.
     missing: Vec<String>,
+    /// What there is not, and need not be.
+    unknown: Vec<CrateName>,
 }
 
 /// Begins to plan an export, in the background. Its job ends with the id of the bundle as the message.
@@ -94,7 +96,9 @@ async fn plan(appliance: &Arc<Appliance>, wish: ExportWish, job: &Job) -> Result
         .files
         .retain(|(checksum, _)| had.files.binary_search(checksum).is_err());
     let plan = entered(appliance, &wish, &chosen, &had, tree, missing.len()).await?;
-    let mut lines: Vec<String> = missing.iter().map(|line| format!("  left out: {line}")).collect();
+    let unknown = chosen.unknown.iter().map(unknown_text);
+    let mut lines: Vec<String> = missing.iter().cloned().chain(unknown).collect();
+    lines.iter_mut().for_each(|line| line.insert_str(0, "  left out: "));
     lines.insert(0, in_words(appliance, wish.scope, &chosen, &had));
     Ok(Reply::ok(plan.id.to_string()).with_report(lines.join("\n")))
 }
@@ -144,7 +148,11 @@ fn everything(appliance: &Appliance) -> Result<Chosen, StartError> {
         }
     }
     if chosen.files.is_empty() && appliance.index.status().files == 0 {
-        return Err("nothing is kept here: there is nothing to export".into());
+        return Err(format!(
+            "nothing is kept in {}: there is nothing to export",
+            appliance.data_dir().display()
+        )
+        .into());
     }
     Ok(chosen)
 }
@@ -166,6 +174,7 @@ async fn named(appliance: &Arc<Appliance>, wish: &ExportWish, job: &Job) -> Resu
     chosen.paths.extend(specs);
     let gathered = gather(appliance, named, Ask::IfOld, &|words| job.say(words)).await?;
     chosen.missing = gathered.problems.iter().map(ToString::to_string).collect();
+    chosen.unknown = gathered.unknown;
     for Found { selected, whereabouts } in whereabouts(appliance, gathered.files).await? {
         chosen.paths.insert(IndexPath::of(&selected.name));
         match whereabouts {
@@ -262,6 +271,10 @@ fn for_ledger(id: String, scope: IndexScope, chosen: &Chosen, had: &Had, tree: T
     }
 }
 
+fn unknown_text(name: &CrateName) -> String {
+    format!("{name}: the index has no such crate")
+}
+
 fn refused(missing: &[String]) -> Reply {
     let lines: Vec<String> = missing.iter().map(|line| format!("  missing: {line}")).collect();
     let what = match missing.len() {
@@ -297,6 +310,9 @@ async fn would_carry(
     report.push_str(&format!("\n{changed} index files would go along"));
     for file in &chosen.to_fetch {
         report.push_str(&format!("\n  to fetch: {file}"));
+    }
+    for name in &chosen.unknown {
+        report.push_str(&format!("\n  left out: {}", unknown_text(name)));
     }
     for line in &chosen.missing {
         report.push_str(&format!("\n  missing: {line}"));

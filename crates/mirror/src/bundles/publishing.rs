@@ -277,7 +277,7 @@ fn counts(staged: &Staged, changes: Option<&ImportChanges>) -> ImportCounts {
         return counts;
     };
     ImportCounts {
-        new_versions: changes.new_versions.count,
+        new_versions: changes.new_versions.count + changes.new_crates.count,
         yanked: changes.yanked.count,
         removed: changes.removed_versions.count,
         changed: changes.changed_checksums.count + changes.held_checksums.count,

@@ -10,6 +10,8 @@ use crate::appliance::StartError;
 pub const VENDORED: &str = ".cargo-checksum.json";
 /// What comes first in a bundle, and so at its very beginning.
 const FIRST_MEMBER: &[u8] = b"MANIFEST.json\0";
+/// What a receipt begins with.
+const RECEIPT: &[u8] = b"mirror receipt ";
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,6 +42,12 @@ impl Sources {
                 }
             } else if is_crate(path) {
                 sources.crates.push(path.clone());
+            } else if is_receipt(path).map_err(failed)? {
+                return Err(format!(
+                    "{} is a receipt: it goes back to the mirror outside, for mirror export --since",
+                    path.display()
+                )
+                .into());
             } else {
                 // whatever it is, it was meant as a bundle: what is wrong with it is said when it is read
                 sources.bundles.push(path.clone());
@@ -85,6 +93,16 @@ fn is_crate(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "crate")
 }
 
+fn is_receipt(path: &Path) -> io::Result<bool> {
+    begins_with(path, RECEIPT)
+}
+
+fn begins_with(path: &Path, first: &[u8]) -> io::Result<bool> {
+    let mut begins = Vec::new();
+    File::open(path)?.take(first.len() as u64).read_to_end(&mut begins)?;
+    Ok(begins == first)
+}
+
 /// By its beginning; or by its name, so that a damaged one is not passed over.
 fn is_bundle(path: &Path) -> io::Result<bool> {
     let extension = path
@@ -99,11 +117,7 @@ fn is_bundle(path: &Path) -> io::Result<bool> {
     if extension == "part" {
         return Ok(false);
     }
-    let mut begins = Vec::new();
-    File::open(path)?
-        .take(FIRST_MEMBER.len() as u64)
-        .read_to_end(&mut begins)?;
-    Ok(begins == FIRST_MEMBER)
+    begins_with(path, FIRST_MEMBER)
 }
 
 #[cfg(test)]

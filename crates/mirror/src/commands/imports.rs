@@ -90,7 +90,7 @@ fn line(row: &ImportRow) -> String {
     let counts = &row.counts;
     let _ = write!(
         line,
-        ", by {}: {} crate files ({}), versions: {} new, {} yanked, {} removed, {} with another checksum",
+        ", by {}: {} crate files ({}), {} new crates and versions of known ones, {} yanked, {} removed, {} with another checksum",
         row.who,
         counts.crate_files,
         size(counts.crate_bytes),

@@ -40,7 +40,7 @@ fn listed(keyring: &Keyring) -> Result<String, crate::appliance::StartError> {
     };
     let trusted = keyring.trusted()?;
     if trusted.is_empty() {
-        text.push_str("no key is trusted here yet\n");
+        text.push_str("no key is trusted here yet: only a mirror that imports bundles has to trust one\n");
     }
     for key in trusted {
         text.push_str(&format!("trusted: {key} (key id {})\n", key.id()));

@@ -60,7 +60,9 @@ fn given(reply: &Reply, output: Option<&Path>, json: bool) -> Ended {
     say(&if json {
         format!("{path} is written\n")
     } else {
-        format!("{path} is written; on the mirror with internet:  mirror export -o BUNDLE --list {file}\n")
+        format!(
+            "{path} is written; on the mirror with internet:  mirror export -o BUNDLE --list {file} --with-deps --since RECEIPT\n"
+        )
     })
 }
 

@@ -48,7 +48,11 @@ fn in_words(path: &Path, report: &Report) -> String {
     let manifest = &report.manifest;
     let bundle = &manifest.bundle;
     let signed = match &report.signed {
-        Some(signed) => format!("signed with {} (key id {})", signed.key, signed.key.id()),
+        Some(signed) => format!(
+            "signed with {} (key id {}), whom to trust is not asked here",
+            signed.key,
+            signed.key.id()
+        ),
         None => "not signed".to_owned(),
     };
     let part = match manifest.parts {
@@ -56,7 +60,7 @@ fn in_words(path: &Path, report: &Report) -> String {
         parts => format!(", part {} of {parts}", manifest.part),
     };
     let mut words = format!(
-        "{}: good: bundle {}, serial {} of site {}{part}, of {}: {} crate files, {}, {} index files; {signed}",
+        "{}: not damaged: bundle {}, serial {} of site {}{part}, of {}: {} crate files, {}, {} index files; {signed}",
         path.display(),
         bundle.id,
         bundle.serial,
