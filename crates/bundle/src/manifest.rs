@@ -240,7 +240,10 @@ impl Description {
             files => index.bytes >= files,
         });
         let rules = [
-            (self.serial >= 1, "`serial` counts from 1"),
+            (
+                (1..=i64::MAX.unsigned_abs()).contains(&self.serial),
+                "`serial` counts from 1, and to 2^63 - 1 at most",
+            ),
             (parent_is_older, "`parent` is not older than the bundle"),
             (
                 self.creator.len() <= MAX_CREATOR_BYTES && is_plain(&self.creator),
@@ -381,6 +384,7 @@ mod tests {
         assert!(refused(|it| it.part_crates.bytes = 301).contains("more than `crates`"));
         assert!(refused(|it| it.part_crates.files = 2).contains("only part"));
         assert!(refused(|it| it.bundle.serial = 0).contains("serial"));
+        assert!(refused(|it| it.bundle.serial = 1 << 63).contains("serial"));
         assert!(
             refused(|it| it.bundle.parent = Some(Parent {
                 id: it.bundle.id,

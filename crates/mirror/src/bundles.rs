@@ -24,7 +24,7 @@ use tokio::sync::MutexGuard;
 use tokio::task::JoinHandle;
 
 pub use arrival::{Arrival, Noted, Outcome, Standing, looked_at, note, want};
-pub use folders::{LOOSE, Staging, TRY, who};
+pub use folders::{LOOSE, Owner, Staging, TRY, who};
 pub use had::Since;
 pub use keyring::{Keyring, key_by};
 pub use outgoing::{Outgoing, Target, blob};

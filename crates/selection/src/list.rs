@@ -10,6 +10,8 @@ use crate::{CrateSpec, Error, Requirement};
 /// [`Error::Line`] for the first line that is nothing of that: half a list would be a wrong one.
 pub fn parse_list(text: &str) -> Result<Vec<CrateSpec>, Error> {
     let mut specs = Vec::new();
+    // some editors begin a file with it
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if !line.is_empty() {
@@ -65,7 +67,7 @@ mod tests {
 
     #[test]
     fn reads_all_forms() {
-        let list = "# what we build\n\
+        let list = "\u{feff}# what we build\n\
                     serde\n\
                     tokio 1.40.0   # exactly\n\
                     rand ~0.8\n\

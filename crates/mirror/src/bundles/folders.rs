@@ -41,6 +41,28 @@ impl Owner {
             None => Ok(()),
         }
     }
+
+    /// Gives it all of the data directory that is root's.
+    pub fn give_all(self, data_dir: &Path) -> io::Result<()> {
+        if self.0.is_none() {
+            return Ok(());
+        }
+        let mut folders = vec![data_dir.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder)? {
+                let entry = entry?;
+                let found = entry.metadata()?;
+                // what a link names is not ours to give
+                if found.uid() == 0 && !found.is_symlink() {
+                    self.give(&entry.path())?;
+                }
+                if found.is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Who gives the command, for the log.
@@ -145,6 +167,28 @@ pub fn staged(data_dir: &Path, id: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_root_made_is_given_to_the_owner_of_the_directory() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root can give files away");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = dir.path().join("blobs/ab");
+        make(&blobs).unwrap();
+        std::fs::write(blobs.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        Owner::of(dir.path()).unwrap().give_all(dir.path()).unwrap();
+        assert_eq!(std::fs::metadata(&blobs).unwrap().uid(), 0, "it is root's own");
+        chown(dir.path(), Some(65_534), Some(65_533)).unwrap();
+        Owner::of(dir.path()).unwrap().give_all(dir.path()).unwrap();
+        for path in [&blobs, &blobs.join("file"), &dir.path().join("blobs")] {
+            let found = std::fs::metadata(path).unwrap();
+            assert_eq!((found.uid(), found.gid()), (65_534, 65_533), "{}", path.display());
+        }
+        assert_eq!(std::fs::metadata("/etc/passwd").unwrap().uid(), 0);
+    }
 
     #[test]
     fn one_import_at_a_time() {

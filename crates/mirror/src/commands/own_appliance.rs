@@ -7,6 +7,7 @@ use registry::mirror_config;
 use tokio::sync::mpsc;
 
 use crate::appliance::{Appliance, StartError};
+use crate::bundles::Owner;
 use crate::data_dir::DataDir;
 use crate::recorder::record_fills;
 use crate::settings::{Follow, Settings};
@@ -22,12 +23,13 @@ pub fn with_own_appliance<T>(
         ..settings
     };
     let named_by = settings.layers.get("data_dir").source.to_string();
-    let data_dir = DataDir::lock(&settings.data_dir, &named_by)?;
+    let path = settings.data_dir.clone();
+    let data_dir = DataDir::lock(&path, &named_by)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let (events, ended_fills) = mpsc::unbounded_channel();
         let appliance = Arc::new(Appliance::open(settings, data_dir, events)?);
         let recording = tokio::spawn(record_fills(Arc::clone(&appliance), ended_fills));
@@ -41,5 +43,11 @@ pub fn with_own_appliance<T>(
         appliance.stop(Duration::from_secs(1)).await;
         recording.abort();
         done
-    })
+    });
+    drop(runtime);
+    // root did it, and the server that comes next may be somebody else
+    Owner::of(&path)
+        .and_then(|owner| owner.give_all(&path))
+        .map_err(|error| format!("{}: some of it still belongs to root: {error}", path.display()))?;
+    done
 }

@@ -63,7 +63,12 @@ impl Session<'_> {
         for line in &left_out {
             say(&format!("  left out: {line}\n"))?;
         }
-        if !wanted.is_empty() {
+        if self.args.dry_run && !wanted.is_empty() {
+            say(&format!(
+                "{} of them would come onto the list of `mirror wanted`\n",
+                wanted.len()
+            ))?;
+        } else if !wanted.is_empty() {
             let count = wanted.len();
             self.doer.have_done(Request::ImportWanted { wanted })?;
             say(&format!("{count} of them are on the list of `mirror wanted` now\n"))?;
