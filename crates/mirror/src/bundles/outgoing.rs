@@ -1,8 +1,9 @@
 //! Writes a planned bundle: reads `index.git` and `blobs/` beside the server.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use bundle::{
 };
 use index_sync::{FileChange, PublishedTree};
 use registry::{Checksum, IndexEdit};
+use rustix::fs::OFlags;
 
 use super::planned::{DECISIONS, Prepared};
 use crate::appliance::StartError;
@@ -312,17 +314,32 @@ fn unfinished_name(path: &Path) -> PathBuf {
 impl Unfinished {
     fn begin(&mut self, path: PathBuf, bytes: u64) -> Result<File, StartError> {
         let name = unfinished_name(&path);
-        let file = File::create(&name).map_err(|error| format!("{} cannot be written: {error}", name.display()))?;
+        // what somebody else put on the stick is no way to other files
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&name)
+            .map_err(|error| format!("{} cannot be written: {error}", name.display()))?;
         self.parts.push((path, bytes));
         Ok(file)
     }
 
     /// Gives the parts their names, and says what they are and how large.
     pub fn finish(mut self) -> Result<Vec<(PathBuf, u64)>, StartError> {
-        for (path, _) in &self.parts {
-            std::fs::rename(unfinished_name(path), path)?;
-        }
+        // They are whole, and count: what becomes of their names, none of them is removed any more.
         let parts = std::mem::take(&mut self.parts);
+        for (path, _) in &parts {
+            let written = unfinished_name(path);
+            std::fs::rename(&written, path).map_err(|error| {
+                format!(
+                    "{} is written and counts as exported, but cannot be named {}: {error}: name it so yourself",
+                    written.display(),
+                    path.display()
+                )
+            })?;
+        }
         if let Some((path, _)) = parts.first() {
             let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             // a stick that cannot do this has the files all the same

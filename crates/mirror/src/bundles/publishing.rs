@@ -88,6 +88,8 @@ struct Staged {
     folder: PathBuf,
     index: Option<IndexSummary>,
     files: Vec<(Checksum, u64)>,
+    /// What was decided outside, if it says something of the index: read before anything of it is published.
+    decisions: Option<Vec<SiteDecision>>,
 }
 
 impl Staged {
@@ -106,7 +108,16 @@ impl Staged {
             parts.add(manifest.clone())?;
             index = manifest.bundle.index;
         }
-        Ok(Self { folder, index, files })
+        let decisions = match &index {
+            Some(_) => Some(decisions_in(&folder.join(staged::DECISIONS))?),
+            None => None,
+        };
+        Ok(Self {
+            folder,
+            index,
+            files,
+            decisions,
+        })
     }
 
     /// Of part 1 what is not crate files.
@@ -116,6 +127,7 @@ impl Staged {
             folder,
             index,
             files: Vec::new(),
+            decisions: None,
         })
     }
 
@@ -242,13 +254,9 @@ async fn ended(
     let own = Arc::clone(appliance);
     let files = staged.files.clone();
     let text = tokio::task::spawn_blocking(move || {
-        let decisions = match &staged.index {
-            Some(_) => Some(decisions_in(&staged.folder.join(staged::DECISIONS))?),
-            None => None,
-        };
         let ended = EndedImport {
             row: &row,
-            decisions: decisions.as_deref(),
+            decisions: staged.decisions.as_deref(),
         };
         let checksums = staged.files.iter().map(|(checksum, _)| *checksum);
         own.decisions.end_import(&ended, checksums)?;

@@ -56,10 +56,14 @@ impl Stage<'_> {
 
     /// What was staged of the index was refused: it is read from the stick again. Crate files are what their names say, whoever brought them.
     pub fn forget_index(&self) -> io::Result<()> {
-        match std::fs::remove_file(self.folder.join(staged::manifest(1))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
+        let of_index = [
+            staged::manifest(1),
+            staged::CHANGES.to_owned(),
+            staged::DECISIONS.to_owned(),
+        ];
+        of_index
+            .iter()
+            .try_for_each(|name| remove_if_there(&self.folder.join(name)))
     }
 
     /// The parts of `parts` that are not here.
@@ -111,15 +115,20 @@ impl Stage<'_> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), StartError> {
         let manifest = members.manifest().clone();
-        let (mut files, mut before) = (Vec::new(), 0);
+        let (mut files, mut before, mut has_decisions) = (Vec::new(), 0, false);
         while let Some(member) = members.next_member()? {
             let bytes = member.size_bytes();
+            has_decisions |= matches!(member.name(), MemberName::Decisions);
             if let MemberName::Crate(checksum) = member.name() {
                 files.push((checksum, bytes));
             }
             self.take(member, &mut |done| progress(before + done))?;
             before += bytes;
             progress(before);
+        }
+        if manifest.part == 1 && !has_decisions {
+            // another bundle of the same id, which was refused, may have left some
+            remove_if_there(&self.folder.join(staged::DECISIONS))?;
         }
         let list = self.folder.join(staged::files(manifest.part));
         write_files(&list, &files)?;
@@ -229,4 +238,11 @@ pub fn flush_all(folder: &Path) -> io::Result<()> {
         File::open(entry?.path())?.sync_all()?;
     }
     File::open(folder)?.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
