@@ -10,7 +10,7 @@ use testkit::{BuiltCrate, CrateBuilder, MirrorProcess, Random, number_from_envir
 use crate::flips::seed;
 use crate::oracles::{disk_is_sound, there_are_judges};
 use crate::sides::{Log, Outside, has_all, index_of, office, ok, refused, same_as_outside, text, visible};
-use crate::strace::Strace;
+use crate::strace::{DISK_CALLS, Strace};
 
 const DEFAULT_KILLS: u64 = 10;
 const CRATES_PER_ROUND: u64 = 15;
@@ -256,17 +256,6 @@ fn killed_at_any_moment_nothing_is_half_there_and_the_next_try_ends_it() {
     kills.is_whole();
 }
 
-/// What an import makes a server do to the disk.
-const CALLS: [&str; 8] = [
-    "openat",
-    "pwrite64",
-    "write",
-    "fsync",
-    "fdatasync",
-    "rename",
-    "unlink",
-    "ftruncate",
-];
 /// A call that happens more often within one thread is tried no further.
 const MOST: u64 = 20;
 
@@ -310,7 +299,7 @@ fn killed_before_any_call_that_changes_the_disk_an_import_is_not_half_there() {
     }
     let is_soak = number_from_environment("MIRROR_AIR_GAP_KILLS").is_some_and(|kills| kills > DEFAULT_KILLS);
     let (mut kills, mut round, mut count) = (Kills::new(), 0, 0);
-    for call in CALLS {
+    for call in DISK_CALLS {
         for nth in 1..=if is_soak { MOST } else { 1 } {
             round += 1;
             match kills.killed_before(call, nth, round) {
@@ -321,7 +310,7 @@ fn killed_before_any_call_that_changes_the_disk_an_import_is_not_half_there() {
         }
     }
     println!("{count} kills");
-    assert!(count >= CALLS.len() / 2, "strace hit only {count} times");
+    assert!(count >= DISK_CALLS.len() / 2, "strace hit only {count} times");
 }
 
 #[test]

@@ -8,20 +8,9 @@ use std::time::Duration;
 use testkit::{BuiltCrate, CrateBuilder, eventually};
 
 use crate::oracles::{disk_is_sound, no_unfinished_files, there_are_judges};
-use crate::strace::Strace;
+use crate::strace::{DISK_CALLS, Strace};
 use crate::{Crash, DEFAULT_ROUNDS, download, found, path, rounds};
 
-const CALLS: [&str; 9] = [
-    "openat",
-    "pwrite64",
-    "write",
-    "fsync",
-    "fdatasync",
-    "rename",
-    "unlink",
-    "mkdir",
-    "ftruncate",
-];
 const SOON: Duration = Duration::from_secs(60);
 /// A call that happens more often within one thread is tried no further.
 const MOST: u64 = 60;
@@ -95,7 +84,7 @@ fn a_kill_before_any_call_that_changes_the_disk_costs_nothing() {
     // the suite tries the first of each
     let most = if rounds() > DEFAULT_ROUNDS { MOST } else { 1 };
     let (mut crash, mut round, mut kills) = (Crash::new(1), 0, 0);
-    for call in CALLS {
+    for call in DISK_CALLS {
         for nth in 1..=most {
             round += 1;
             match crash.killed_before(call, nth, round) {
@@ -106,6 +95,6 @@ fn a_kill_before_any_call_that_changes_the_disk_costs_nothing() {
         }
     }
     println!("{kills} kills, the slowest start took {:?}", crash.slowest_start);
-    assert!(kills >= CALLS.len() / 2, "strace hit only {kills} times");
+    assert!(kills >= DISK_CALLS.len() / 2, "strace hit only {kills} times");
     crash.ends_well();
 }

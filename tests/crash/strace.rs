@@ -6,6 +6,18 @@ use std::time::Duration;
 
 use testkit::{MirrorProcess, eventually, run_if_there};
 
+/// The system calls that change the disk.
+pub const DISK_CALLS: [&str; 9] = [
+    "openat",
+    "pwrite64",
+    "write",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "mkdir",
+    "ftruncate",
+];
 const SOON: Duration = Duration::from_secs(60);
 
 /// One that follows every thread of a process. It ends with that process.

@@ -38,12 +38,7 @@ impl Jobs {
         };
         let (own, work) = (Arc::clone(appliance), work(Arc::clone(appliance), Arc::clone(&job)));
         tokio::spawn(async move {
-            let reply = work.await;
-            match reply.ok {
-                true => log::info!("{what} by command has ended well"),
-                false => log::warn!("{what} by command has ended: {}", reply.message),
-            }
-            job.end(reply);
+            job.run(what, work).await;
             tokio::time::sleep(TOLD_FOR).await;
             own.jobs.tickets().jobs.remove(&ticket);
         });
@@ -58,7 +53,8 @@ impl Jobs {
 
     fn add(&self) -> Option<(u64, Arc<Job>)> {
         let mut tickets = self.tickets();
-        if tickets.jobs.len() >= MOST {
+        let unfinished = tickets.jobs.values().filter(|job| job.is_running());
+        if unfinished.count() >= MOST {
             return None;
         }
         tickets.last += 1;
@@ -102,6 +98,21 @@ impl Job {
             };
         }
         begins
+    }
+
+    /// Does the work, and whoever watches it hears of its end: of a panic too.
+    async fn run(&self, what: &str, work: impl Future<Output = Reply> + Send + 'static) {
+        let reply = tokio::spawn(work).await;
+        let reply = reply.unwrap_or_else(|panic| Reply::failed(format!("{what} by command broke off: {panic}")));
+        match reply.ok {
+            true => log::info!("{what} by command has ended well"),
+            false => log::warn!("{what} by command has ended: {}", reply.message),
+        }
+        self.end(reply);
+    }
+
+    fn is_running(&self) -> bool {
+        self.state().running
     }
 
     /// How far it is.
@@ -149,5 +160,24 @@ impl Job {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_watches_work_hears_of_its_panic() {
+        let job = Job::default();
+        job.begin();
+        assert!(job.is_running() && job.tell().ok);
+        job.run("a test", async { panic!("out of luck") }).await;
+        let told = job.tell();
+        assert!(
+            !told.ok && told.message.contains("a test by command broke off"),
+            "{told:?}"
+        );
+        assert!(!job.is_running(), "it counts no more");
     }
 }
